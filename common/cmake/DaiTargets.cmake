@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+# One call a thing, so that tests come free. Four functions for the chapters:
+#
+#   dai_library(NAME SOURCES a.cpp HEADERS a.h [DEPS dai::x] [NEEDS TORCH])
+#       static library NAME, alias dai::NAME
+#   dai_app(NAME [RANKS n] [GPUS n] [PATHS cpu cuda nccl-2] [NEEDS TORCH CUDA]
+#           [TIMEOUT s] [DEPS ...])
+#       bin/NAME from apps/NAME.cpp, and the test smoke.NAME, which runs it
+#       with --smoke under the launcher, and full.NAME (label nightly) at the
+#       default sizes; PATHS are the ways it can run, which
+#       tests/executed.json records
+#   dai_test(NAME [RANKS 1 2 3 4] [GPUS n] [NEEDS ...] [TIMEOUT s]
+#            [LABELS ...] [ARGS ...] [DEPS ...])
+#       a GoogleTest binary from NAME.cpp; with RANKS, one CTest entry for each
+#       number of ranks, under the launcher
+#   dai_mutant(APP TAG SOURCE file FIND text REPLACE text [EXPECT regex])
+#       APP with one source broken on purpose: the test passes only when the
+#       app says failed and exits 1
+#
+# A package named in NEEDS that is absent leaves out that target alone, and
+# everything that depends on it, with a line that says so. dai_finish() audits
+# the result and writes manifest.json.
+
+set(DAI_LAUNCH $<TARGET_FILE:dai_launch>)
+file(STRINGS ${CMAKE_SOURCE_DIR}/tests/allowed_skips.txt DAI_ALLOWED_SKIPS
+     REGEX "^[^#]")
+set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY
+  CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/allowed_skips.txt)
+
+macro(dai_default VARIABLE VALUE)
+  if(NOT ${VARIABLE})
+    set(${VARIABLE} ${VALUE})
+  endif()
+endmacro()
+
+# The floor of a folder in the tower: ch03_ddp is 3, common and tests are 0.
+function(dai_floor OUT)
+  file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  set(floor 0)
+  if(folder MATCHES "^ch([0-9][0-9])_")
+    math(EXPR floor "${CMAKE_MATCH_1}")
+  endif()
+  set(${OUT} ${floor} PARENT_SCOPE)
+endfunction()
+
+# Sets OUT to why NAME cannot be built here, or to nothing.
+function(dai_missing OUT NEEDS DEPS)
+  set(reason "")
+  foreach(need IN LISTS NEEDS)
+    if(NOT DAI_HAVE_${need})
+      set(reason "needs ${need}")
+    endif()
+  endforeach()
+  foreach(dep IN LISTS DEPS)
+    if(NOT TARGET ${dep} AND NOT reason)
+      string(REPLACE "dai::" "" plain ${dep})
+      get_property(reason GLOBAL PROPERTY DAI_NOT_BUILT_${plain})
+      if(NOT reason)
+        message(FATAL_ERROR "DEPS names ${dep}, which no target is called")
+      endif()
+    endif()
+  endforeach()
+  set(${OUT} "${reason}" PARENT_SCOPE)
+endfunction()
+
+function(dai_not_built NAME REASON)
+  message(STATUS "not built: ${NAME} (${REASON})")
+  set_property(GLOBAL PROPERTY DAI_NOT_BUILT_${NAME} "${REASON}")
+endfunction()
+
+# A chapter may use itself, common and earlier chapters, never a later one.
+function(dai_check_arrows NAME)
+  dai_floor(floor)
+  foreach(dep IN LISTS ARGN)
+    get_target_property(plain ${dep} ALIASED_TARGET)
+    if(plain)
+      get_target_property(below ${plain} DAI_FLOOR)
+      if(below GREATER floor)
+        message(FATAL_ERROR
+          "${NAME} (floor ${floor}) may not depend on ${dep} (floor ${below}):"
+          " arrows point down, to common or an earlier chapter")
+      endif()
+    endif()
+  endforeach()
+endfunction()
+
+# LibTorch's headers cost 10-20 s a file; one precompiled header serves all.
+function(dai_use_torch NAME)
+  target_link_libraries(${NAME} PUBLIC LibTorch::torch)
+  if(TARGET dai_torch_pch)
+    target_precompile_headers(${NAME} REUSE_FROM dai_torch_pch)
+  endif()
+endfunction()
+
+function(dai_library NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "SOURCES;HEADERS;DEPS;NEEDS")
+  dai_missing(reason "${ARG_NEEDS}" "${ARG_DEPS}")
+  if(reason)
+    dai_not_built(${NAME} "${reason}")
+    return()
+  endif()
+  dai_check_arrows(${NAME} ${ARG_DEPS})
+  dai_floor(floor)
+  add_library(${NAME} STATIC ${ARG_SOURCES})
+  add_library(dai::${NAME} ALIAS ${NAME})
+  target_sources(${NAME} PUBLIC FILE_SET HEADERS
+    BASE_DIRS ${CMAKE_SOURCE_DIR} FILES ${ARG_HEADERS})
+  target_link_libraries(${NAME} PUBLIC ${ARG_DEPS})
+  set_target_properties(${NAME} PROPERTIES
+    DAI_FLOOR ${floor} VERIFY_INTERFACE_HEADER_SETS ON)
+  if("TORCH" IN_LIST ARG_NEEDS)
+    dai_use_torch(${NAME})
+  endif()
+endfunction()
+
+# Registers one CTest entry that runs COMMAND. Exit code 77 means "skipped"
+# only where tests/allowed_skips.txt names the test; elsewhere it fails.
+function(dai_add_test NAME RANKS GPUS TIMEOUT LABELS)
+  add_test(NAME ${NAME} COMMAND ${ARGN})
+  if(GPUS)
+    list(APPEND LABELS gpu${GPUS})
+    set_tests_properties(${NAME} PROPERTIES RESOURCE_LOCK gpu)
+  else()
+    list(APPEND LABELS cpu)
+  endif()
+  file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  string(REGEX MATCH "ch[0-9][0-9]_[a-z_]+|common|meta" room "${folder}")
+  list(APPEND LABELS ${room})
+  set_tests_properties(${NAME} PROPERTIES
+    LABELS "${LABELS}" TIMEOUT ${TIMEOUT} PROCESSORS ${RANKS})
+  if(NAME IN_LIST DAI_ALLOWED_SKIPS)
+    if(NOT GPUS)
+      message(FATAL_ERROR "tests/allowed_skips.txt names ${NAME}, which needs "
+                          "no GPU: such a test may not be skipped")
+    endif()
+    set_tests_properties(${NAME} PROPERTIES SKIP_RETURN_CODE 77)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY DAI_TEST_NAMES ${NAME})
+endfunction()
+
+function(dai_app NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "RANKS;GPUS;TIMEOUT"
+                        "PATHS;NEEDS;DEPS")
+  dai_default(ARG_RANKS 1)
+  dai_default(ARG_PATHS cpu)
+  dai_default(ARG_GPUS 0)
+  dai_default(ARG_TIMEOUT 120)
+  dai_missing(reason "${ARG_NEEDS}" "${ARG_DEPS}")
+  get_filename_component(chapter ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+  set(built true)
+  if(reason)
+    set(built false)
+  endif()
+  list(JOIN ARG_NEEDS " " needs)
+  list(JOIN ARG_PATHS "\", \"" paths)
+  set_property(GLOBAL APPEND PROPERTY DAI_MANIFEST_APPS
+    "{\"name\": \"${NAME}\", \"chapter\": \"${chapter}\", \
+\"source\": \"${chapter}/apps/${NAME}.cpp\", \"smoke\": \"smoke.${NAME}\", \
+\"ranks\": ${ARG_RANKS}, \"gpus\": ${ARG_GPUS}, \"needs\": \"${needs}\", \
+\"paths\": [\"${paths}\"], \
+\"built\": ${built}, \"reason\": \"${reason}\"}")
+  if(reason)
+    dai_not_built(${NAME} "${reason}")
+    return()
+  endif()
+
+  # main() is an object of its own, so that broken twins share it.
+  dai_check_arrows(${NAME} ${ARG_DEPS})
+  add_library(${NAME}_main OBJECT apps/${NAME}.cpp)
+  target_link_libraries(${NAME}_main PUBLIC dai::common ${ARG_DEPS})
+  if("TORCH" IN_LIST ARG_NEEDS)
+    dai_use_torch(${NAME}_main)
+  endif()
+  add_executable(${NAME} $<TARGET_OBJECTS:${NAME}_main>)
+  target_link_libraries(${NAME} PRIVATE dai::common ${ARG_DEPS})
+  set_target_properties(${NAME} PROPERTIES
+    LINKER_LANGUAGE CXX DAI_SMOKE smoke.${NAME} DAI_RANKS ${ARG_RANKS}
+    DAI_DEPS "${ARG_DEPS}" DAI_NEEDS "${ARG_NEEDS}")
+  add_dependencies(${NAME} dai_launch)
+  if(BUILD_TESTING)
+    dai_add_test(smoke.${NAME} ${ARG_RANKS} ${ARG_GPUS} ${ARG_TIMEOUT} smoke
+      ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
+      $<TARGET_FILE:${NAME}> --smoke)
+    # The default sizes: `scripts/book test --full`.
+    dai_add_test(full.${NAME} ${ARG_RANKS} ${ARG_GPUS} 1800 nightly
+      ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
+      $<TARGET_FILE:${NAME}>)
+  endif()
+endfunction()
+
+function(dai_test NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "GPUS;TIMEOUT"
+                        "RANKS;LABELS;ARGS;NEEDS;DEPS")
+  dai_default(ARG_GPUS 0)
+  dai_default(ARG_TIMEOUT 120)
+  dai_missing(reason "${ARG_NEEDS}" "${ARG_DEPS}")
+  if(reason)
+    dai_not_built(${NAME} "${reason}")
+    return()
+  endif()
+  add_executable(${NAME} ${NAME}.cpp)
+  target_link_libraries(${NAME} PRIVATE ${ARG_DEPS} GTest::gmock)
+  set_target_properties(${NAME} PROPERTIES
+    DAI_SMOKE unit RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if("TORCH" IN_LIST ARG_NEEDS)
+    dai_use_torch(${NAME})
+  endif()
+  if(NOT ARG_RANKS)
+    target_link_libraries(${NAME} PRIVATE GTest::gmock_main)
+    dai_add_test(unit.${NAME} 1 ${ARG_GPUS} ${ARG_TIMEOUT}
+      "unit;${ARG_LABELS}" ${NAME} ${ARG_ARGS})
+    return()
+  endif()
+  # Its main() joins the ranks first: tests/support/distributed_test.h.
+  target_link_libraries(${NAME} PRIVATE dai::distributed_test)
+  add_dependencies(${NAME} dai_launch)
+  foreach(ranks IN LISTS ARG_RANKS)
+    dai_add_test(distributed.${NAME}.${ranks} ${ranks} ${ARG_GPUS}
+      ${ARG_TIMEOUT} "distributed;${ARG_LABELS}"
+      ${DAI_LAUNCH} --standalone --nproc-per-node ${ranks}
+      $<TARGET_FILE:${NAME}> ${ARG_ARGS})
+  endforeach()
+endfunction()
+
+function(dai_mutant APP TAG)
+  cmake_parse_arguments(PARSE_ARGV 2 ARG "" "SOURCE;FIND;REPLACE;EXPECT;RANKS"
+                        "ARGS")
+  if(NOT TARGET ${APP})
+    return()  # the app itself is not built here and said so
+  endif()
+  set(source ${CMAKE_SOURCE_DIR}/${ARG_SOURCE})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+  # A semicolon separates list items in CMake: hide it while we replace.
+  file(READ ${source} whole)
+  string(FIND "${whole}" "${ARG_FIND}" first)
+  string(FIND "${whole}" "${ARG_FIND}" last REVERSE)
+  if(first EQUAL -1 OR NOT first EQUAL last)
+    message(FATAL_ERROR "dai_mutant(${APP} ${TAG}): '${ARG_FIND}' must occur "
+                        "exactly once in ${ARG_SOURCE}")
+  endif()
+  string(REPLACE "${ARG_FIND}" "${ARG_REPLACE}" whole "${whole}")
+  get_filename_component(stem ${ARG_SOURCE} NAME)
+  set(mutant ${CMAKE_BINARY_DIR}/mutants/${APP}.${TAG}/${stem})
+  file(CONFIGURE OUTPUT ${mutant} CONTENT "${whole}" @ONLY)
+
+  # The broken object comes first on the link line; the linker then never
+  # takes the whole one out of its library. main() and checks are as shipped.
+  set(name ${APP}.${TAG})
+  get_target_property(deps ${APP} DAI_DEPS)
+  get_target_property(needs ${APP} DAI_NEEDS)
+  add_executable(${name} ${mutant})
+  if(NOT ARG_SOURCE MATCHES "/apps/")
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:${APP}_main>)
+  endif()
+  target_link_libraries(${name} PRIVATE dai::common ${deps})
+  if("TORCH" IN_LIST needs)
+    dai_use_torch(${name})
+  endif()
+  set_target_properties(${name} PROPERTIES
+    DAI_SMOKE mutant RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if(NOT ARG_RANKS)
+    get_target_property(ARG_RANKS ${APP} DAI_RANKS)
+  endif()
+  if(NOT ARG_EXPECT)
+    set(ARG_EXPECT "check: .* FAILED")
+  endif()
+  add_dependencies(${name} dai_launch)
+  dai_add_test(mutant.${name} ${ARG_RANKS} 0 120 mutant
+    ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/support/expect.py
+    --exit 1 --output ${ARG_EXPECT} --
+    ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
+    $<TARGET_FILE:${name}> --smoke ${ARG_ARGS})
+endfunction()
+
+function(dai_all_executables OUT FOLDER)
+  get_property(targets DIRECTORY ${FOLDER} PROPERTY BUILDSYSTEM_TARGETS)
+  get_property(below DIRECTORY ${FOLDER} PROPERTY SUBDIRECTORIES)
+  set(found "")
+  foreach(target IN LISTS targets)
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL "EXECUTABLE")
+      list(APPEND found ${target})
+    endif()
+  endforeach()
+  foreach(folder IN LISTS below)
+    dai_all_executables(more ${folder})
+    list(APPEND found ${more})
+  endforeach()
+  set(${OUT} "${found}" PARENT_SCOPE)
+endfunction()
+
+# The audit: nothing that runs goes untested, no skip goes unnamed. Then the
+# manifest that scripts/book and the meta tests read.
+function(dai_finish)
+  dai_all_executables(executables ${CMAKE_SOURCE_DIR})
+  get_property(tests GLOBAL PROPERTY DAI_TEST_NAMES)
+  foreach(target IN LISTS executables)
+    get_target_property(smoke ${target} DAI_SMOKE)
+    if(NOT smoke)
+      message(FATAL_ERROR "executable ${target} has no smoke test: declare it "
+                          "with dai_app() or dai_test()")
+    endif()
+  endforeach()
+  if(BUILD_TESTING)
+    foreach(name IN LISTS DAI_ALLOWED_SKIPS)
+      if(NOT name IN_LIST tests AND DAI_HAVE_CUDA)
+        message(FATAL_ERROR "tests/allowed_skips.txt names ${name}, "
+                            "but no test is called so")
+      endif()
+    endforeach()
+  endif()
+
+  get_property(apps GLOBAL PROPERTY DAI_MANIFEST_APPS)
+  list(JOIN apps ",\n    " apps)
+  list(JOIN tests "\", \"" names)
+  get_filename_component(preset ${CMAKE_BINARY_DIR} NAME)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/manifest.json CONTENT
+"{
+  \"schema\": 1,
+  \"preset\": \"${preset}\",
+  \"version\": \"${PROJECT_VERSION}\",
+  \"apps\": [
+    ${apps}
+  ],
+  \"tests\": [\"${names}\"]
+}
+" @ONLY)
+endfunction()

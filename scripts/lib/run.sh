@@ -1,0 +1,221 @@
+# shellcheck shell=bash disable=SC2154 # common.sh sets them
+# SPDX-License-Identifier: Apache-2.0
+# `run`: one app on N ranks under the launcher the reader names. The command
+# is printed as it could be typed, then this process becomes it.
+
+help_run() {
+  cat <<'EOF'
+usage: scripts/book run APP [-n RANKS] [--nodes N] [--launcher L]
+                        [--preset P] [--dry-run] [-- APP'S OPTIONS]
+
+Builds APP if it is stale, prints the true command and becomes it.
+
+  -n RANKS       ranks, of each node where --nodes is given (default: as many
+                 as the app's smoke run has)
+  --nodes N      N launchers on this machine, as N hosts would run them
+  --launcher L   dai       our own dai_launch (the default)
+                 mpirun    Open MPI
+                 torchrun  PyTorch's, out of .deps/venv
+                 none      the program alone, one rank
+  --dry-run      print the command and stop
+
+Exit code: the app's (1 failed, 2 wrong usage, 77 cannot run here).
+example: scripts/book run ch01_first_distributed -n 2 -- --preset smoke
+EOF
+}
+
+readonly LAUNCHERS=(dai mpirun torchrun none)
+readonly LATER_LAUNCHERS=(srun vcluster)
+
+verb_run() {
+  local app='' ranks='' nodes=1 launcher=dai preset='' dry='' args=()
+  local smoke_ranks
+  while (($#)); do
+    case $1 in
+      -n | --nodes | --launcher | --preset)
+        need_value "$@"
+        case $1 in
+          -n) ranks=$2 ;;
+          --nodes) nodes=$2 ;;
+          --launcher) launcher=$2 ;;
+          --preset) preset=$2 ;;
+        esac
+        shift
+        ;;
+      --dry-run) dry=1 ;;
+      --)
+        args=("${@:2}")
+        break
+        ;;
+      -*) refuse_arguments run "$1" ;;
+      *)
+        [[ -z $app ]] ||
+          usage_error "run takes one app, got '$app' and '$1'" \
+            "(the app's own options come after --)"
+        app=$1
+        ;;
+    esac
+    shift
+  done
+  [[ -n $app ]] || usage_error "run needs an app; scripts/book list"
+  check_count -n "${ranks:-1}"
+  check_count --nodes "$nodes"
+  check_launcher "$launcher" "$nodes" "${ranks:-1}"
+  choose_preset "$preset"
+  smoke_ranks=$(manifest ranks "$app") || exit
+  [[ $launcher != none ]] || ranks=1
+  ranks=${ranks:-$smoke_ranks}
+  if [[ -z $dry ]]; then
+    build_if_stale "$app" "$launcher"
+    launcher_is_there "$launcher"
+  fi
+  if ((nodes > 1)); then
+    run_nodes "$app" "$ranks" "$nodes" "$dry" "${args[@]}"
+  else
+    launch_command "$launcher" "$app" "$ranks" "${args[@]}"
+    print_command "${COMMAND[@]}"
+    [[ -n $dry ]] || exec "${COMMAND[@]}"
+  fi
+}
+
+check_count() {
+  [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] ||
+    usage_error "$1 takes a number from 1 to 9999, got '$2'"
+}
+
+check_launcher() {
+  if is_one_of "$1" "${LATER_LAUNCHERS[@]}"; then
+    usage_error "launcher '$1' is not built yet; there are: ${LAUNCHERS[*]}"
+  fi
+  is_one_of "$1" "${LAUNCHERS[@]}" ||
+    usage_error "no launcher '$1'$(did_you_mean "$1" "${LAUNCHERS[@]}");" \
+      "there are: ${LAUNCHERS[*]}"
+  [[ $1 == dai || $2 == 1 ]] ||
+    usage_error "--nodes goes with --launcher dai; $1 has its own way"
+  [[ $1 != none || $3 == 1 ]] ||
+    usage_error "--launcher none starts one rank, got -n $3"
+}
+
+# Says nothing where all is up to date: the app's output comes first then.
+# DAI_NO_BUILD=1 trusts what is there (tests, which must not build).
+build_if_stale() {
+  local targets=("$1")
+  [[ -z ${DAI_NO_BUILD:-} ]] || return 0
+  [[ $2 != dai ]] || targets+=(dai_launch)
+  if [[ -f $BUILD/build.ninja ]] && ninja -C "$BUILD" -n "${targets[@]}" \
+    2>/dev/null | grep -q 'no work to do'; then
+    return
+  fi
+  set_up '' '' ''
+  configure
+  # The first configure may have learnt that the app cannot be built here.
+  manifest ranks "$1" >/dev/null || exit
+  build_targets "${targets[@]}"
+}
+
+launcher_is_there() {
+  case $1 in
+    mpirun)
+      command -v mpirun >/dev/null || cannot_run_here \
+        "mpirun is not installed; this gets it: scripts/book setup --tests"
+      ;;
+    torchrun)
+      [[ -z $(missing_sections libtorch-cpu libtorch-cuda torchrun) ]] ||
+        cannot_run_here "torchrun is not installed; this gets it:" \
+          "scripts/book setup --tests"
+      ;;
+  esac
+}
+
+# Threads a rank, for launchers that do not decide it themselves.
+threads_per_rank() {
+  local threads=$(($(nproc) / $1))
+  printf '%d' $((threads > 1 ? threads : 1))
+}
+
+# Sets COMMAND to the words that start APP on RANKS ranks of one node.
+launch_command() {
+  local launcher=$1 app=$2 ranks=$3 program environment=()
+  shift 3
+  program=$(shown "$BUILD/bin/$app")
+  case $launcher in
+    dai)
+      COMMAND=("$(shown "$BUILD/bin/dai_launch")" --standalone
+        --nproc-per-node "$ranks" "$program" "$@")
+      ;;
+    torchrun)
+      COMMAND=("$(shown "$VENV/bin/torchrun")" --no-python --standalone
+        --nproc-per-node "$ranks" "$program" "$@")
+      ;;
+    mpirun)
+      ((EUID)) || environment=(OMPI_ALLOW_RUN_AS_ROOT=1
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
+      [[ -n ${OMP_NUM_THREADS:-} ]] ||
+        environment+=("OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
+      COMMAND=(env "${environment[@]}" mpirun --oversubscribe -n "$ranks"
+        "$program" "$@")
+      ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
+      ;;
+    none) COMMAND=("$program" "$@") ;;
+  esac
+}
+
+print_command() {
+  local line='' word
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then
+      line+=" $word"
+    else
+      line+=" ${word@Q}"
+    fi
+  done
+  printf '+%s\n' "$line" >&2
+}
+
+free_port() {
+  python3 -c 'import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# N launchers that meet at one address, as on N hosts. The first one that
+# fails ends the others; of several codes 1 beats 2 beats 77 beats 0.
+run_nodes() {
+  local app=$1 ranks=$2 nodes=$3 dry=$4 endpoint node code worst=0
+  local pids=() running
+  shift 4
+  endpoint=127.0.0.1:$(free_port)
+  for ((node = 0; node < nodes; node++)); do
+    COMMAND=("$(shown "$BUILD/bin/dai_launch")" --nnodes "$nodes"
+      --node-rank "$node" --nproc-per-node "$ranks"
+      --rdzv-endpoint "$endpoint" "$(shown "$BUILD/bin/$app")" "$@")
+    print_command "${COMMAND[@]}"
+    [[ -z $dry ]] || continue
+    "${COMMAND[@]}" </dev/null &
+    pids+=($!)
+  done
+  [[ -z $dry ]] || return 0
+  trap 'kill "${pids[@]}" 2>/dev/null || true' INT TERM
+  for ((running = nodes; running > 0; running--)); do
+    code=0
+    wait -n || code=$?
+    worst=$(worse_code "$worst" "$code")
+    ((code == 0)) || kill "${pids[@]}" 2>/dev/null || true
+  done
+  wait
+  return "$worst"
+}
+
+worse_code() {
+  local code other
+  for code in 1 2 77; do
+    for other in "$@"; do
+      # A signal (above 128) and any unknown code count as a failure.
+      case $other in 0 | 2 | 77) ;; *) other=1 ;; esac
+      if ((other == code)); then
+        printf '%d' "$code"
+        return
+      fi
+    done
+  done
+  printf '0'
+}

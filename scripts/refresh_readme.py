@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Refreshes or checks the outputs shown in READMEs.
+
+A block, written by hand once as its first line alone, is
+
+    <!-- run: scripts/book list -->
+    ```text
+    what the command printed on stdout
+    ```
+    <!-- ran: 2 cores, CPU model (avx2), Debian 12, 2026-11-23 -->
+
+`<!-- run class=gpu: ... -->` belongs to machines with an NVIDIA GPU; a
+block without a class to machines without one. The others are left alone.
+
+  refresh_readme.py [--root DIR] [--check] [FILE...]
+
+--check compares with numbers masked, since times differ from run to run,
+and exits 1 with a diff where the text does.
+"""
+import argparse
+import datetime
+import difflib
+import glob
+import os
+import re
+import subprocess
+import sys
+
+RUN = re.compile(r"<!-- run(?: class=(\w+))?: (.+?) -->$")
+CLASSES = ("cpu", "gpu")
+TIMEOUT_S = 600
+
+
+class BlockError(Exception):
+    """A block cannot be read, or its command failed."""
+
+
+def machine_class():
+    probe = subprocess.run(["sh", "-c", "nvidia-smi -L"], check=False,
+                           capture_output=True, text=True)
+    return "gpu" if probe.returncode == 0 and "GPU" in probe.stdout else "cpu"
+
+
+def machine():
+    """"2 cores, CPU model (avx2), Debian 12"."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        text = file.read()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    name = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*", "",
+                  model[1]) if model else os.uname().machine
+    flags = set(re.findall(r"\S+", "".join(
+        re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.M)[:1])))
+    best = [word for flag, word in
+            (("amx_tile", "amx"), ("avx512f", "avx512"), ("avx2", "avx2"),
+             ("sve", "sve"), ("asimd", "neon")) if flag in flags][:1]
+    system = {}
+    with open("/etc/os-release", encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.strip().partition("=")
+            system[key] = value.strip('"')
+    release = (system.get("NAME", "Linux").split()[0] + " "
+               + system.get("VERSION_ID", "")).strip()
+    parts = [f"{len(os.sched_getaffinity(0))} cores",
+             " ".join(name.split()) + (f" ({best[0]})" if best else "")]
+    if machine_class() == "gpu":
+        gpus = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            check=True, capture_output=True, text=True).stdout.splitlines()
+        parts.append(f"{len(gpus)} x {gpus[0].strip()}")
+    return ", ".join(parts + [release])
+
+
+def run(command, root, build):
+    """The command's stdout, free of what belongs to this checkout."""
+    environment = dict(os.environ, NO_COLOR="1")
+    if not build:
+        environment["DAI_NO_BUILD"] = "1"
+    done = subprocess.run(["bash", "-c", command], cwd=root, check=False,
+                          env=environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=TIMEOUT_S)
+    if done.returncode:
+        raise BlockError(f"'{command}' exited {done.returncode}:\n"
+                         + done.stdout[-2000:] + done.stderr[-2000:])
+    text = done.stdout.replace(root + os.sep, "").expandtabs()
+    if "```" in text:
+        raise BlockError(f"'{command}' printed a code fence")
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
+
+
+def masked(lines):
+    """The lines without what may differ between two good runs."""
+    out = []
+    for line in lines:
+        line = re.sub(r"\bbuild/(cpu|cuda|asan|tsan)\b", "build/P", line)
+        line = re.sub(r"(?<![A-Za-z_\d])[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "N",
+                      line)
+        line = re.sub(r"([#=\-*])\1{2,}|[█▏▎▍▌▋▊▉]+", r"\1", line)
+        out.append(" ".join(line.split()))
+    return out
+
+
+def find_block(lines, start):
+    """(output lines, index after the block) of the run comment at `start`."""
+    at = start + 1
+    while at < len(lines) and not lines[at].strip():
+        at += 1
+    if at == len(lines) or lines[at] != "```text":
+        return None, start + 1
+    end = at + 1
+    while end < len(lines) and lines[end] != "```":
+        end += 1
+    if end == len(lines):
+        raise BlockError(f"line {at + 1}: ```text is never closed")
+    after = end + 1
+    if after < len(lines) and lines[after].startswith("<!-- ran: "):
+        after += 1
+    return lines[at + 1:end], after
+
+
+def process(path, args, here):
+    """Returns (blocks of this class, differing blocks)."""
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    shown = os.path.relpath(path, args.root)
+    out, at, seen, wrong = [], 0, 0, 0
+    fenced = False
+    while at < len(lines):
+        match = None if fenced else RUN.match(lines[at])
+        if not match:
+            fenced ^= lines[at].startswith("```")
+            out.append(lines[at])
+            at += 1
+            continue
+        wanted = match[1] or "cpu"
+        if wanted not in CLASSES:
+            raise BlockError(f"{shown}:{at + 1}: class={wanted}; there are: "
+                             + " ".join(CLASSES))
+        try:
+            old, after = find_block(lines, at)
+            if wanted != here:
+                out += lines[at:after]
+                at = after
+                continue
+            seen += 1
+            print(f"{shown}:{at + 1}: {match[2]}", file=sys.stderr)
+            new = run(match[2], args.root, not args.check)
+        except BlockError as error:
+            raise BlockError(f"{shown}:{at + 1}: {error}") from error
+        if args.check and masked(old or []) != masked(new):
+            wrong += 1
+            print("\n".join(difflib.unified_diff(
+                masked(old or []), masked(new), f"{shown}:{at + 1}",
+                match[2], lineterm="")))
+        out += [lines[at], "```text", *new, "```",
+                f"<!-- ran: {args.machine}, {args.today} -->"]
+        at = after
+    if not args.check and seen:
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write("\n".join(out) + "\n")
+        os.replace(path + ".new", path)
+    return seen, wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--root", default=os.path.dirname(
+        os.path.dirname(os.path.abspath(__file__))))
+    args = parser.parse_args()
+    args.root = os.path.abspath(args.root)
+    args.machine = machine()
+    args.today = datetime.date.today().isoformat()
+    here = machine_class()
+    files = args.files or (
+        glob.glob(os.path.join(args.root, "README.md"))
+        + sorted(glob.glob(os.path.join(args.root, "ch*", "README.md"))))
+    seen = wrong = 0
+    for path in files:
+        blocks, differing = process(os.path.abspath(path), args, here)
+        seen, wrong = seen + blocks, wrong + differing
+    verb = "checked" if args.check else "refreshed"
+    print(f"{verb} {seen} blocks of class {here} in {len(files)} READMEs"
+          + (f", {wrong} differ: scripts/book refresh-readme" if wrong
+             else ""))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BlockError, OSError, subprocess.TimeoutExpired) as error:
+        print(f"refresh_readme.py: {error}", file=sys.stderr)
+        sys.exit(1)
