@@ -32,7 +32,13 @@ std::string who_am_i_table(ProcessGroup& group, const LaunchContext& launch) {
     }
     table.add_row(row);
   }
-  return table.to_string();
+  std::string text = table.to_string();
+  if (launch.local_world_size > usable_cores()) {
+    text += fmt::format(
+        "{} ranks share {} cores: they take turns, expect no speed-up\n",
+        launch.local_world_size, usable_cores());
+  }
+  return text;
 }
 
 int usable_cores() {

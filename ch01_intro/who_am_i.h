@@ -17,7 +17,8 @@ class ProcessGroup;
 
 namespace dai::intro {
 
-// Every rank calls it; all get the same table.
+// Every rank calls it; all get the same table, and below it a warning where
+// this node has more ranks than cores.
 std::string who_am_i_table(ProcessGroup& group, const LaunchContext& launch);
 
 // How many cores this process may run on (its affinity mask, which launchers

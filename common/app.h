@@ -132,9 +132,4 @@ int run_app(int argc, char** argv, const AppSpec& spec,
 // by _Exit once the outputs are written, instead of through static teardown.
 void request_fast_exit();
 
-// The candidate nearest to `word` (edit distance at most 1/3 of its length),
-// or an empty string: for "unknown flag --stpes, did you mean --steps?".
-std::string closest_match(std::string_view word,
-                          const std::vector<std::string>& candidates);
-
 }  // namespace dai

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "common/closest_match.h"
 #include "common/errors.h"
 
 namespace dai {

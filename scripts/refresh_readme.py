@@ -42,13 +42,16 @@ def machine_class():
     return "gpu" if probe.returncode == 0 and "GPU" in probe.stdout else "cpu"
 
 
+def cpu_model(text):
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    return " ".join(found[1].split()) if found else os.uname().machine
+
+
 def machine():
     """"2 cores, CPU model (avx2), Debian 12"."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         text = file.read()
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
-    name = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*", "",
-                  model[1]) if model else os.uname().machine
+    name = cpu_model(text)
     flags = set(re.findall(r"\S+", "".join(
         re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.M)[:1])))
     best = [word for flag, word in
@@ -62,7 +65,7 @@ def machine():
     release = (system.get("NAME", "Linux").split()[0] + " "
                + system.get("VERSION_ID", "")).strip()
     parts = [f"{len(os.sched_getaffinity(0))} cores",
-             " ".join(name.split()) + (f" ({best[0]})" if best else "")]
+             name + (f" ({best[0]})" if best else "")]
     if machine_class() == "gpu":
         gpus = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
@@ -83,39 +86,49 @@ def run(command, root, build):
         raise BlockError(f"'{command}' exited {done.returncode}:\n"
                          + done.stdout[-2000:] + done.stderr[-2000:])
     text = done.stdout.replace(root + os.sep, "").expandtabs()
+    # The name of this host is nobody's business; columns keep their width.
+    text = re.sub(rf"\b{re.escape(os.uname().nodename)}\b( *)",
+                  lambda m: ("HOST" + m[1][:1]).ljust(len(m[0])), text)
     if "```" in text:
         raise BlockError(f"'{command}' printed a code fence")
     return [line.rstrip() for line in text.strip("\n").splitlines()]
 
 
-def masked(lines):
-    """The lines without what may differ between two good runs."""
+def masked(lines, cpu=""):
+    """The lines without what may differ between two good runs: numbers,
+    widths, the preset, the CPU named `cpu`."""
     out = []
     for line in lines:
+        if cpu:
+            line = line.replace(cpu, "CPU")
         line = re.sub(r"\bbuild/(cpu|cuda|asan|tsan)\b", "build/P", line)
         line = re.sub(r"(?<![A-Za-z_\d])[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "N",
                       line)
-        line = re.sub(r"([#=\-*])\1{2,}|[█▏▎▍▌▋▊▉]+", r"\1", line)
+        line = re.sub(r"([#=\-*█])\1{2,}", r"\1", line)
         out.append(" ".join(line.split()))
     return out
 
 
 def find_block(lines, start):
-    """(output lines, index after the block) of the run comment at `start`."""
+    """(output lines, CPU they come from, index after the block) of the run
+    comment at `start`."""
     at = start + 1
     while at < len(lines) and not lines[at].strip():
         at += 1
     if at == len(lines) or lines[at] != "```text":
-        return None, start + 1
+        return [], "", start + 1
     end = at + 1
     while end < len(lines) and lines[end] != "```":
         end += 1
     if end == len(lines):
         raise BlockError(f"line {at + 1}: ```text is never closed")
-    after = end + 1
+    after, cpu = end + 1, ""
     if after < len(lines) and lines[after].startswith("<!-- ran: "):
+        made_on = re.match(r"<!-- ran: \d+ cores, (.+?)(?: \(\w+\))?, ",
+                           lines[after])
+        cpu = made_on[1] if made_on else ""
         after += 1
-    return lines[at + 1:end], after
+    return lines[at + 1:end], cpu, after
 
 
 def process(path, args, here):
@@ -137,7 +150,7 @@ def process(path, args, here):
             raise BlockError(f"{shown}:{at + 1}: class={wanted}; there are: "
                              + " ".join(CLASSES))
         try:
-            old, after = find_block(lines, at)
+            old, cpu, after = find_block(lines, at)
             if wanted != here:
                 out += lines[at:after]
                 at = after
@@ -147,11 +160,11 @@ def process(path, args, here):
             new = run(match[2], args.root, not args.check)
         except BlockError as error:
             raise BlockError(f"{shown}:{at + 1}: {error}") from error
-        if args.check and masked(old or []) != masked(new):
+        before, now = masked(old, cpu), masked(new, args.cpu)
+        if args.check and before != now:
             wrong += 1
             print("\n".join(difflib.unified_diff(
-                masked(old or []), masked(new), f"{shown}:{at + 1}",
-                match[2], lineterm="")))
+                before, now, f"{shown}:{at + 1}", match[2], lineterm="")))
         out += [lines[at], "```text", *new, "```",
                 f"<!-- ran: {args.machine}, {args.today} -->"]
         at = after
@@ -172,6 +185,8 @@ def main():
     args = parser.parse_args()
     args.root = os.path.abspath(args.root)
     args.machine = machine()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        args.cpu = cpu_model(file.read())
     args.today = datetime.date.today().isoformat()
     here = machine_class()
     files = args.files or (

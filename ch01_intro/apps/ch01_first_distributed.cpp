@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "ch01_intro/collective_check.h"
+#include "ch01_intro/data_broadcast.h"
 #include "ch01_intro/who_am_i.h"
 #include "common/app.h"
 #include "common/torch/device.h"
@@ -49,6 +50,23 @@ void declare(dai::OptionSet& set, Options& options) {
   preset("node8x2", 1000, 48, 1024);
 }
 
+void prove(dai::App& app, const std::vector<CollectiveRow>& collectives,
+           const OneAgainstAll& both, const Promise& promise) {
+  app.check("max|collective - by hand|", worst_error(collectives), 0);
+  app.check("max|loss of all ranks - of one|", both.max_loss_difference,
+            promise.tolerance);
+  app.check("max|parameter of all ranks - of one|",
+            both.max_parameter_difference, promise.tolerance);
+  if (promise.tolerance == 0) {
+    app.check("bits of the parameters off one rank's", both.bits_off_one_rank,
+              0);
+  }
+  app.check("bits of the parameters off rank 0's", both.bits_off_rank0, 0);
+  if (both.all_ranks_loss.size() >= 10) {  // fewer say nothing of learning
+    app.check("last loss / first loss", both.last_to_first_loss(), 0.8);
+  }
+}
+
 void run(dai::App& app, Options& options) {
   FirstTrainingOptions& training = options.training;
   training.seed = app.seed();
@@ -58,6 +76,7 @@ void run(dai::App& app, Options& options) {
       [&] {
         microbatches_of_rank(training.microbatches, app.launch().rank,
                              app.launch().world_size);
+        if (!app.is_rank0()) return;
         train = load_fashion_mnist(options.data, Split::kTrain);
         test = load_fashion_mnist(options.data, Split::kTest);
       },
@@ -74,26 +93,15 @@ void run(dai::App& app, Options& options) {
 
   const auto collectives = check_collectives(group, /*elements=*/16384);
   app.print(collective_table(collectives) + "\n");
+  broadcast_from_rank0(train, group);
+  broadcast_from_rank0(test, group);
   const OneAgainstAll both =
       train_one_against_all(group, train, test, training, reduction,
                             app.tracing() ? &app.trace() : nullptr);
   app.print(both.to_string());
   const Promise promise = what_holds(reduction, group.device());
   app.print("\n" + promise.reason + "\n");
-
-  app.check("max|collective - by hand|", worst_error(collectives), 0);
-  app.check("max|loss of all ranks - of one|", both.max_loss_difference,
-            promise.tolerance);
-  app.check("max|parameter of all ranks - of one|",
-            both.max_parameter_difference, promise.tolerance);
-  if (promise.tolerance == 0) {
-    app.check("bits of the parameters off one rank's", both.bits_off_one_rank,
-              0);
-  }
-  app.check("bits of the parameters off rank 0's", both.bits_off_rank0, 0);
-  if (training.steps >= 10) {  // fewer prove nothing about learning
-    app.check("last loss / first loss", both.last_to_first_loss(), 0.8);
-  }
+  prove(app, collectives, both, promise);
 
   for (const auto& [name, value] : both.metrics()) app.metric(name, value);
   app.attach("curves", {{"one_rank", both.one_rank_loss},

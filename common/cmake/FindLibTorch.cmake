@@ -43,6 +43,13 @@ find_package_handle_standard_args(LibTorch
   REASON_FAILURE_MESSAGE "run `scripts/book setup`, or give -DLIBTORCH=/path")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
+  # The wheel ships headers of an fmt of its own in include/fmt, newer than the
+  # library that the distribution has and that spdlog was built with. Only
+  # what torch's headers use of it is common to both: ours comes first.
+  get_target_property(fmt_include fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+  set(fmt_first ${CMAKE_BINARY_DIR}/fmt_first)
+  file(MAKE_DIRECTORY ${fmt_first})
+  file(CREATE_LINK ${fmt_include}/fmt ${fmt_first}/fmt SYMBOLIC)
   add_library(LibTorch::c10 SHARED IMPORTED)
   set_target_properties(LibTorch::c10 PROPERTIES
     IMPORTED_LOCATION ${LibTorch_C10_LIBRARY})
@@ -53,7 +60,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
     INTERFACE_LINK_LIBRARIES "LibTorch::c10;Threads::Threads"
     INTERFACE_COMPILE_DEFINITIONS "USE_DISTRIBUTED;USE_C10D_GLOO"
     INTERFACE_INCLUDE_DIRECTORIES
-      "${LibTorch_INCLUDE_DIR};${LibTorch_INCLUDE_DIR}/torch/csrc/api/include;${LibTorch_GLOO_INCLUDE_DIR}")
+      "${fmt_first};${LibTorch_INCLUDE_DIR};${LibTorch_INCLUDE_DIR}/torch/csrc/api/include;${LibTorch_GLOO_INCLUDE_DIR}")
   # torch_cpu needs libcudart and libcupti at load and finds them by its own
   # RPATH; only the linker has to be told that this is in order.
   target_link_options(LibTorch::torch INTERFACE -Wl,--allow-shlib-undefined)

@@ -24,6 +24,9 @@ if(DAI_SANITIZE)
   add_link_options(-fsanitize=${DAI_SANITIZE})
 endif()
 
+# A program loads the libraries that it calls, not all that its libraries may.
+add_link_options(-Wl,--as-needed)
+
 # mold links a torch executable in a fraction of the time of ld, where present.
 find_program(DAI_MOLD mold)
 if(DAI_MOLD AND NOT DAI_SANITIZE)

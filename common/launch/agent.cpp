@@ -278,7 +278,7 @@ void Agent::on_start(const Json& message) {
         options_.nproc_per_node));
   }
   if (plan.attempt > 0) {
-    output_.say(fmt::format("attempt {}: {} ranks on {} nodes", plan.attempt,
+    output_.say(fmt::format("attempt {}: WORLD_SIZE {}, nodes {}", plan.attempt,
                             plan.world_size, plan.group_world_size));
   }
   attempt_ = plan.attempt;

@@ -12,6 +12,7 @@
 #include <limits>
 #include <string_view>
 
+#include "common/closest_match.h"
 #include "common/errors.h"
 
 namespace dai::launch {
@@ -58,9 +59,8 @@ double seconds(std::string_view flag, const std::string& text, double min) {
                         fmt::format("seconds from {} to 1e6", min));
 }
 
-int port(std::string_view flag, const std::string& text, int min) {
-  return whole(flag, text, min, fmt::format("a port from {} to 65535", min),
-               65535);
+int port(std::string_view flag, const std::string& text) {
+  return whole(flag, text, 0, "a port from 0 to 65535", 65535);
 }
 
 void apply_nnodes(LaunchOptions& o, const std::string& text) {
@@ -83,7 +83,7 @@ void apply_endpoint(LaunchOptions& o, const std::string& text) {
       colon != std::string::npos &&
       (bracketed ? text.find(']') == colon - 1 : text.find(':') == colon);
   if (has_port) {
-    o.rdzv_port = port("--rdzv-endpoint", text.substr(colon + 1), 1);
+    o.rdzv_port = port("--rdzv-endpoint", text.substr(colon + 1));
     host = text.substr(0, colon);
   }
   if (bracketed && host.ends_with(']')) host = host.substr(1, host.size() - 2);
@@ -114,7 +114,7 @@ std::vector<Flag> make_flags() {
       {"--master-addr", "HOST", "where rank 0 is (static form: and meets)",
        [](O& o, S& v) { o.master_addr = v; }},
       {"--master-port", "PORT", "its port (default: any free one)",
-       [](O& o, S& v) { o.master_port = port("--master-port", v, 0); }},
+       [](O& o, S& v) { o.master_port = port("--master-port", v); }},
       {"--rdzv-endpoint", "HOST[:PORT]", "where nodes meet (port 29400)",
        apply_endpoint},
       {"--rdzv-id", "NAME", "name of the job; all nodes give the same",
@@ -162,40 +162,21 @@ const std::vector<Flag>& flags() {
   return kFlags;
 }
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row[b.size()];
-}
-
 const Flag& find_flag(const std::string& given) {
   std::string name = given;
   std::replace(name.begin(), name.end(), '_', '-');
   if (name == "-h") name = "--help";
-  const Flag* nearest = nullptr;
-  std::size_t distance = std::numeric_limits<std::size_t>::max();
+  std::vector<std::string> names;
   for (const Flag& flag : flags()) {
     if (flag.name == name) return flag;
-    const std::size_t d = edit_distance(flag.name, name);
-    if (d < distance) {
-      distance = d;
-      nearest = &flag;
-    }
+    names.emplace_back(flag.name);
   }
-  const bool close = distance <= std::max<std::size_t>(2, name.size() / 3);
-  throw UsageError(
-      fmt::format("unknown flag {}{}", given,
-                  close ? fmt::format(", did you mean {}?", nearest->name)
-                        : std::string(" (--help lists them)")));
+  const std::string nearest = closest_match(name, names);
+  throw UsageError(nearest.empty()
+                       ? fmt::format("unknown flag {} (--help lists them)",
+                                     given)
+                       : fmt::format("unknown flag {}, did you mean {}?",
+                                     given, nearest));
 }
 
 void check_together(const LaunchOptions& o) {
@@ -211,6 +192,10 @@ void check_together(const LaunchOptions& o) {
   if (o.node_rank >= o.max_nodes) {
     throw UsageError(fmt::format("--node-rank {} needs --nnodes > {}, not {}",
                                  o.node_rank, o.node_rank, o.max_nodes));
+  }
+  // torchrun's documentation writes localhost:0 for jobs on one node.
+  if (o.max_nodes > 1 && o.rdzv_port == 0) {
+    throw UsageError("--rdzv-endpoint of several nodes needs a port, not 0");
   }
   if (o.max_nodes > 1 && o.rdzv_host.empty()) {
     if (o.master_addr.empty() || o.master_port == 0 || o.node_rank < 0) {

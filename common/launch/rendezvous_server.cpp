@@ -309,7 +309,7 @@ void RendezvousServer::restart_or_finish_once_ended() {
   loop_.cancel(std::exchange(stop_timer_, 0));
   if (!may_restart_) {
     const bool used_up = options_.max_restarts > 0 && code_ == kExitFailed;
-    return finish(code_, used_up ? fmt::format("all {} restarts are used up",
+    return finish(code_, used_up ? fmt::format("--max-restarts {} is used up",
                                                options_.max_restarts)
                                  : "");
   }

@@ -27,18 +27,18 @@ struct CollectiveEvent {
   // Counts from 1 in this group. Collectives are counted apart from send/recv,
   // so that equal numbers on two ranks mean the same collective.
   std::uint64_t sequence = 0;
-  std::string op;         // "all_reduce", "broadcast", "send", ...
-  std::string group;      // "world"
-  int rank = 0;           // of this process in the group
-  std::string dtype;      // "float32"; empty for a barrier
+  std::string op;                   // "all_reduce", "broadcast", "send", ...
+  std::string group;                // "world"
+  int rank = 0;                     // of this process in the group
+  std::string dtype;                // "float32"; empty for a barrier
   std::vector<std::int64_t> shape;  // of the first input tensor
   std::int64_t tensors = 0;         // how many tensors it carries
   std::int64_t bytes = 0;           // of all of them
-  std::string reduce_op;  // "sum", or empty
-  int root = -1;          // of broadcast, reduce, gather, scatter
-  int peer = -1;          // of send and recv; -1: any
-  int tag = 0;            // of send and recv
-  std::string where;      // "trainer.cpp:81" when a helper was called, or empty
+  std::string reduce_op;            // "sum", or empty
+  int root = -1;                    // of broadcast, reduce, gather, scatter
+  int peer = -1;                    // of send and recv; -1: any
+  int tag = 0;                      // of send and recv
+  std::string where;  // "trainer.cpp:81" when a helper was called, or empty
 
   bool is_message() const { return op == "send" || op == "recv"; }
   std::string label() const;      // "all_reduce #17"
@@ -48,8 +48,9 @@ struct CollectiveEvent {
 // Callbacks must be quick and must not throw. on_begin comes from the thread
 // that issues the collective, before it is issued. on_end comes once, from
 // the backend's thread, when the result is there (for CUDA: when NCCL has
-// finished on the device); for send and recv it comes from wait(). `error` is
-// null or what went wrong. Up to several collectives overlap.
+// finished on the device); for Gloo's send, recv and reduce_scatter, which
+// end in wait(), from the waiting thread. `error` is null or what went wrong.
+// Several collectives may overlap.
 class CollectiveObserver {
  public:
   virtual ~CollectiveObserver() = default;

@@ -27,8 +27,7 @@ struct CudaLibrary {
   // A ProcessGroupNCCL on device `index` of this process.
   c10::intrusive_ptr<::c10d::Backend> (*make_nccl_backend)(
       const c10::intrusive_ptr<::c10d::Store>& store, int rank, int size,
-      int index, const std::string& interface,
-      std::chrono::milliseconds timeout);
+      int index, std::chrono::milliseconds timeout);
 };
 
 // The one symbol that libdai_cuda.so exports for dlsym().

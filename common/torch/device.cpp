@@ -43,8 +43,8 @@ const CudaLibrary* open_cuda_library() {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   void* entry = library ? dlsym(library, "dai_cuda_library") : nullptr;
   if (!entry) {
-    throw Unavailable(fmt::format("the CUDA library does not load: {}",
-                                  dlerror()));
+    throw Unavailable(
+        fmt::format("the CUDA library does not load: {}", dlerror()));
   }
   return reinterpret_cast<decltype(&dai_cuda_library)>(entry)();
 }
@@ -70,8 +70,8 @@ const CudaLibrary* load_cuda_library() {
 at::Device choose_device(std::string_view flag, const LaunchContext& launch) {
   if (flag == "cpu") return at::kCPU;
   if (flag != "auto" && flag != "cuda") {
-    throw UsageError(fmt::format(
-        "--device {}: accepted are auto, cpu and cuda", flag));
+    throw UsageError(
+        fmt::format("--device {}: accepted are auto, cpu and cuda", flag));
   }
   int found = 0;
   try {
@@ -95,8 +95,7 @@ at::Device choose_device(std::string_view flag, const LaunchContext& launch) {
     throw Unavailable(fmt::format("needs {} CUDA devices, found {}",
                                   launch.local_world_size, found));
   }
-  return {at::kCUDA,
-          static_cast<c10::DeviceIndex>(launch.local_rank % found)};
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(launch.local_rank % found)};
 }
 
 std::string describe_device(at::Device device) {
@@ -109,6 +108,8 @@ std::string describe_device(at::Device device) {
                      threads == 1 ? "" : "s");
 }
 
-void set_deterministic_threads() { at::set_num_threads(1); }
+void set_deterministic_threads() {
+  at::set_num_threads(1);
+}
 
 }  // namespace dai

@@ -30,7 +30,8 @@ class TraceObserver : public CollectiveObserver {
     double begin_us = now_us;
     {
       std::lock_guard lock(mutex_);
-      if (auto node = begun_us_.extract(event.label())) begin_us = node.mapped();
+      if (auto node = begun_us_.extract(event.label()))
+        begin_us = node.mapped();
     }
     trace_.complete(event.op, "comm", begin_us, now_us - begin_us,
                     {{"sequence", static_cast<std::int64_t>(event.sequence)},
@@ -74,8 +75,8 @@ ClockOffset clock_offset_to_rank0(ProcessGroup& group) {
 std::string merged_trace(ProcessGroup& group, const Trace& trace) {
   const std::string own = trace.to_json();  // without the pings that follow
   const ClockOffset offset = clock_offset_to_rank0(group);
-  const std::vector<std::string> said = group.gather_strings(
-      fmt::format("{:.17g}\n{}", offset.offset_us, own));
+  const std::vector<std::string> said =
+      group.gather_strings(fmt::format("{:.17g}\n{}", offset.offset_us, own));
   if (group.rank() != 0) return {};
   std::vector<RankTrace> traces;
   for (int rank = 0; rank < group.size(); ++rank) {

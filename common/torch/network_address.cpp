@@ -39,15 +39,15 @@ Addresses resolve(const std::string& host, milliseconds timeout) {
     const int rc = getaddrinfo(host.c_str(), "9", &hints, &list);
     if (rc == 0) return Addresses(list);
     if (Clock::now() >= deadline) {
-      throw UsageError(fmt::format("master address '{}' is not known: {}",
-                                   host, gai_strerror(rc)));
+      throw UsageError(fmt::format("master address '{}' is not known: {}", host,
+                                   gai_strerror(rc)));
     }
     if (!told) {
       spdlog::warn("master address '{}' is not known yet ({}); trying for {} s",
                    host, gai_strerror(rc), timeout.count() / 1000);
     }
-    std::this_thread::sleep_for(std::min<Clock::duration>(
-        milliseconds(500), deadline - Clock::now()));
+    std::this_thread::sleep_for(
+        std::min<Clock::duration>(milliseconds(500), deadline - Clock::now()));
   }
 }
 
@@ -101,17 +101,17 @@ bool answers(const addrinfo& host, int port, Clock::time_point deadline) {
   // The port is at the same place for IPv4 and IPv6.
   reinterpret_cast<sockaddr_in*>(&address)->sin_port =
       htons(static_cast<std::uint16_t>(port));
-  const int fd = socket(host.ai_family,
-                        SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int fd =
+      socket(host.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
   int error = 0;
   socklen_t length = sizeof(error);
   bool ok = connect(fd, reinterpret_cast<const sockaddr*>(&address),
                     host.ai_addrlen) == 0;
   if (!ok && errno == EINPROGRESS) {
-    const auto left = std::chrono::duration_cast<milliseconds>(
-        std::min<Clock::duration>(deadline - Clock::now(),
-                                  std::chrono::seconds(1)));
+    const auto left =
+        std::chrono::duration_cast<milliseconds>(std::min<Clock::duration>(
+            deadline - Clock::now(), std::chrono::seconds(1)));
     pollfd waiting{fd, POLLOUT, 0};
     ok = poll(&waiting, 1, std::max<int>(0, left.count())) == 1 &&
          getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 &&

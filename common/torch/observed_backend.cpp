@@ -10,16 +10,26 @@ namespace {
 
 const char* reduce_op_name(const ::c10d::ReduceOp& op) {
   switch (op.op_) {
-    case ::c10d::ReduceOp::SUM: return "sum";
-    case ::c10d::ReduceOp::AVG: return "avg";
-    case ::c10d::ReduceOp::PRODUCT: return "product";
-    case ::c10d::ReduceOp::MIN: return "min";
-    case ::c10d::ReduceOp::MAX: return "max";
-    case ::c10d::ReduceOp::BAND: return "bit and";
-    case ::c10d::ReduceOp::BOR: return "bit or";
-    case ::c10d::ReduceOp::BXOR: return "bit xor";
-    case ::c10d::ReduceOp::PREMUL_SUM: return "premul sum";
-    default: return "unknown op";
+    case ::c10d::ReduceOp::SUM:
+      return "sum";
+    case ::c10d::ReduceOp::AVG:
+      return "avg";
+    case ::c10d::ReduceOp::PRODUCT:
+      return "product";
+    case ::c10d::ReduceOp::MIN:
+      return "min";
+    case ::c10d::ReduceOp::MAX:
+      return "max";
+    case ::c10d::ReduceOp::BAND:
+      return "bit and";
+    case ::c10d::ReduceOp::BOR:
+      return "bit or";
+    case ::c10d::ReduceOp::BXOR:
+      return "bit xor";
+    case ::c10d::ReduceOp::PREMUL_SUM:
+      return "premul sum";
+    default:
+      return "unknown op";
   }
 }
 
@@ -78,9 +88,8 @@ CollectiveEvent ObservedBackend::event(const char* op, const Tensors& tensors,
   return event;
 }
 
-CollectiveEvent ObservedBackend::message(const char* op,
-                                         const Tensors& tensors, int peer,
-                                         int tag) {
+CollectiveEvent ObservedBackend::message(const char* op, const Tensors& tensors,
+                                         int peer, int tag) {
   CollectiveEvent event = this->event(op, tensors);
   event.peer = peer;
   event.tag = tag;
@@ -136,9 +145,8 @@ ObservedBackend::WorkPtr ObservedBackend::allgather(
     TensorLists& outputs, Tensors& inputs,
     const ::c10d::AllgatherOptions& options) {
   check("all_gather").lists(outputs, inputs);
-  return observe(event("all_gather", inputs), [&] {
-    return inner_->allgather(outputs, inputs, options);
-  });
+  return observe(event("all_gather", inputs),
+                 [&] { return inner_->allgather(outputs, inputs, options); });
 }
 
 ObservedBackend::WorkPtr ObservedBackend::_allgather_base(
@@ -183,18 +191,18 @@ ObservedBackend::WorkPtr ObservedBackend::reduce_scatter(
     Tensors& outputs, TensorLists& inputs,
     const ::c10d::ReduceScatterOptions& options) {
   check("reduce_scatter").lists(inputs, outputs);
-  return observe(
-      event("reduce_scatter", inputs[0], &options.reduceOp),
-      [&] { return inner_->reduce_scatter(outputs, inputs, options); });
+  return observe(event("reduce_scatter", inputs[0], &options.reduceOp), [&] {
+    return inner_->reduce_scatter(outputs, inputs, options);
+  });
 }
 
 ObservedBackend::WorkPtr ObservedBackend::_reduce_scatter_base(
     at::Tensor& output, at::Tensor& input,
     const ::c10d::ReduceScatterOptions& options) {
   check("reduce_scatter").blocks(input, "input", output, "output");
-  return observe(
-      event("reduce_scatter", {input}, &options.reduceOp),
-      [&] { return inner_->_reduce_scatter_base(output, input, options); });
+  return observe(event("reduce_scatter", {input}, &options.reduceOp), [&] {
+    return inner_->_reduce_scatter_base(output, input, options);
+  });
 }
 
 ObservedBackend::WorkPtr ObservedBackend::reduce_scatter_tensor_coalesced(
@@ -218,13 +226,11 @@ ObservedBackend::WorkPtr ObservedBackend::alltoall_base(
 }
 
 ObservedBackend::WorkPtr ObservedBackend::alltoall(
-    Tensors& outputs, Tensors& inputs,
-    const ::c10d::AllToAllOptions& options) {
+    Tensors& outputs, Tensors& inputs, const ::c10d::AllToAllOptions& options) {
   check("all_to_all").tensors(outputs);
   check("all_to_all").tensors(inputs);
-  return observe(event("all_to_all", inputs), [&] {
-    return inner_->alltoall(outputs, inputs, options);
-  });
+  return observe(event("all_to_all", inputs),
+                 [&] { return inner_->alltoall(outputs, inputs, options); });
 }
 
 ObservedBackend::WorkPtr ObservedBackend::send(Tensors& tensors, int peer,

@@ -36,6 +36,10 @@ class ObservedBackend : public ::c10d::Backend {
   // The first error of any collective, or an empty string.
   std::string first_error() const;
 
+  TensorChecks check(const char* op) const {
+    return {op, rank_, size_, device_};
+  }
+
   using Tensors = std::vector<at::Tensor>;
   using TensorLists = std::vector<Tensors>;
   using Splits = std::vector<std::int64_t>;
@@ -103,9 +107,6 @@ class ObservedBackend : public ::c10d::Backend {
   void shutdown() override { inner_->shutdown(); }
 
  private:
-  TensorChecks check(const char* op) const {
-    return {op, rank_, size_, device_};
-  }
   CollectiveEvent event(const char* op, const Tensors& tensors,
                         const ::c10d::ReduceOp* reduce_op = nullptr,
                         std::int64_t root = -1);

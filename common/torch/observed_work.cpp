@@ -96,8 +96,11 @@ ObservedWork::ObservedWork(c10::intrusive_ptr<::c10d::Work> inner,
         [flight = flight_](c10::ivalue::Future& result) {
           flight->end(result.hasError() ? result.exception_ptr() : nullptr);
         });
-  } else if (flight_->event().is_message()) {
-    ends_in_wait_ = true;  // Gloo gives them no future
+  } else if (flight_->event().is_message() ||
+             flight_->event().op == "reduce_scatter") {
+    // Gloo gives them no future; its reduce_scatter is an all_reduce whose
+    // wait() cuts out the shard.
+    ends_in_wait_ = true;
   } else {
     const auto inner_future = inner_->getFuture();
     future_ = inner_future->then(

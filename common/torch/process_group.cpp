@@ -11,10 +11,7 @@
 #include <utility>
 
 #include "common/app.h"
-#include "common/errors.h"
-#include "common/torch/cuda_library.h"
-#include "common/torch/device.h"
-#include "common/torch/network_address.h"
+#include "common/torch/backend_choice.h"
 #include "common/torch/observed_backend.h"
 #include "common/torch/rendezvous.h"
 
@@ -22,88 +19,41 @@ namespace dai {
 namespace {
 
 using std::chrono::milliseconds;
-using BackendPtr = c10::intrusive_ptr<::c10d::Backend>;
 using BackendType = ::c10d::ProcessGroup::BackendType;
-
-// How long the store waits for the others' goodbye. They have all passed the
-// last barrier by then, so this is about scheduling, not about work.
-constexpr milliseconds kGoodbye{2000};
 
 ::c10d::ReduceOp to_c10d(ReduceOp op) {
   switch (op) {
-    case ReduceOp::kSum: return ::c10d::ReduceOp::SUM;
-    case ReduceOp::kAvg: return ::c10d::ReduceOp::AVG;
-    case ReduceOp::kProduct: return ::c10d::ReduceOp::PRODUCT;
-    case ReduceOp::kMin: return ::c10d::ReduceOp::MIN;
-    case ReduceOp::kMax: return ::c10d::ReduceOp::MAX;
+    case ReduceOp::kSum:
+      return ::c10d::ReduceOp::SUM;
+    case ReduceOp::kAvg:
+      return ::c10d::ReduceOp::AVG;
+    case ReduceOp::kProduct:
+      return ::c10d::ReduceOp::PRODUCT;
+    case ReduceOp::kMin:
+      return ::c10d::ReduceOp::MIN;
+    case ReduceOp::kMax:
+      return ::c10d::ReduceOp::MAX;
   }
   throw std::invalid_argument("unknown ReduceOp");
 }
 
-// Rank 0's store must outlive the other ranks' last question to it. Bounded:
-// a dead rank says no goodbye.
-void say_goodbye(::c10d::Store& store, int size) {
-  try {
-    if (store.add("left", 1) >= size) {
-      store.set("all left", std::string("yes"));
-    } else {
-      store.wait({"all left"}, kGoodbye);
-    }
-  } catch (const c10::Error&) {
-    // Rank 0 has seen everybody leave and went first, or somebody is dead;
-    // either way there is nothing left to ask.
-  }
-}
-
-// Which backend and device fit together here; the text the ranks compare.
-std::string choose_backend(const DistributedOptions& options,
-                           const LaunchContext& launch, at::Device& device) {
-  const std::string& backend = options.backend;
-  if (backend != "auto" && backend != "gloo" && backend != "nccl") {
-    throw UsageError(fmt::format(
-        "--backend {}: accepted are auto, gloo and nccl", backend));
-  }
-  std::string flag = options.device;
-  if (flag == "auto" && backend == "gloo") flag = "cpu";
-  if (flag == "auto" && backend == "nccl") flag = "cuda";
-  device = choose_device(flag, launch);
-  const std::string fits = device.is_cuda() ? "nccl" : "gloo";
-  if (backend != "auto" && backend != fits) {
-    throw UsageError(
-        fmt::format("--backend {} does not work with --device {}: use {}",
-                    backend, options.device, fits));
-  }
-  return fits;
-}
-
-BackendPtr make_gloo(const c10::intrusive_ptr<::c10d::Store>& store,
-                     const LaunchContext& launch, const std::string& interface,
-                     const std::string& address, milliseconds timeout) {
-  auto options = ::c10d::ProcessGroupGloo::Options::create(timeout);
-  try {
-    options->devices.push_back(
-        interface.empty()
-            ? ::c10d::ProcessGroupGloo::createDeviceForHostname(address)
-            : ::c10d::ProcessGroupGloo::createDeviceForInterface(interface));
-  } catch (const std::exception&) {
-    throw UsageError(fmt::format("no address to talk from: {} {}",
-                                 interface.empty() ? "host" : "--interface",
-                                 interface.empty() ? address : interface));
-  }
-  return c10::make_intrusive<::c10d::ProcessGroupGloo>(
-      store, launch.rank, launch.world_size, options);
-}
-
-// "naive_ddp.cpp:41" for the observers, while a helper is at work.
-class CallSite {
+// For the time of one helper: where it was called from, for the observers. Also
+// checks its tensor here, since PyTorch's dispatcher would meet a bad one first
+// and answer with a page of text.
+class Call {
  public:
-  CallSite(ObservedBackend& backend, const std::source_location& where)
+  Call(ObservedBackend& backend, const std::source_location& where,
+       const char* op, const std::vector<at::Tensor>& tensors)
+      : Call(backend, where) {
+    backend.check(op).tensors(tensors);
+  }
+  Call(ObservedBackend& backend, const std::source_location& where)
       : backend_(backend) {
     std::string_view file = where.file_name();
     file.remove_prefix(file.rfind('/') + 1);
     backend_.set_where(fmt::format("{}:{}", file, where.line()));
   }
-  ~CallSite() { backend_.set_where({}); }
+  ~Call() { backend_.set_where({}); }
 
  private:
   ObservedBackend& backend_;
@@ -162,10 +112,10 @@ ProcessGroup ProcessGroup::connect(const LaunchContext& launch,
   state->launch = launch;
   state->timeout = std::chrono::seconds(options.timeout_s);
   state->store = open_store(launch, state->timeout);
-  std::string address;
+  BackendChoice choice;
   try {
-    const auto hosts = agree_on_launch(*state->store, launch, fingerprint,
-                                       state->timeout);
+    const auto hosts =
+        agree_on_launch(*state->store, launch, fingerprint, state->timeout);
     if (launch.rank == 0 && launch.master_addr.empty()) {
       std::error_code ignored;  // all have met: nobody needs the file
       std::filesystem::remove(launch.meeting_file, ignored);
@@ -173,36 +123,24 @@ ProcessGroup ProcessGroup::connect(const LaunchContext& launch,
     agree_on_start(
         *state->store, launch,
         [&] {
-          state->backend_name = choose_backend(options, launch, state->device);
-          if (options.interface.empty()) address = choose_address(launch, hosts);
+          choice = choose_backend(options, launch, hosts);
           if (preflight) preflight();
-          return state->backend_name;
+          return choice.name;
         },
         state->timeout);
   } catch (...) {
-    say_goodbye(*state->store, launch.world_size);
+    say_goodbye(*state->store, launch);
     throw;
   }
+  state->device = choice.device;
+  state->backend_name = choice.name;
 
   const int rank = launch.rank;
   const int size = launch.world_size;
-  const bool cuda = state->device.is_cuda();
-  BackendPtr inner;
-  try {
-    inner = cuda ? load_cuda_library()->make_nccl_backend(
-                       state->store, rank, size, state->device.index(),
-                       options.interface, state->timeout)
-                 : make_gloo(state->store, launch, options.interface, address,
-                             state->timeout);
-  } catch (const UsageError&) {
-    throw;
-  } catch (const std::exception&) {
-    throw std::runtime_error(fmt::format(
-        "rank {} cannot form the {} group: {}", rank, state->backend_name,
-        explain_backend_error(std::current_exception(), state->timeout)));
-  }
+  const bool cuda = choice.device.is_cuda();
   state->backend = c10::make_intrusive<ObservedBackend>(
-      std::move(inner), state->device.type(), "world", state->timeout);
+      form_backend(choice, launch, state->store), choice.device.type(), "world",
+      state->timeout);
   if (auto observer = make_rank_status_observer(launch)) {
     state->backend->add_observer(std::move(observer));
   }
@@ -213,11 +151,9 @@ ProcessGroup ProcessGroup::connect(const LaunchContext& launch,
   state->c10d->setBackend(state->device.type(), type, state->backend);
   state->c10d->setDefaultBackend(type);
   state->c10d->setGroupName("world");
-  const std::string& via =
-      !options.interface.empty() ? options.interface : address;
   state->description =
-      fmt::format("{} via {}, {} rank{}, time-out {} s", state->backend_name,
-                  via, size, size == 1 ? "" : "s", options.timeout_s);
+      fmt::format("{} via {}, {} rank{}, time-out {} s", choice.name,
+                  choice.via, size, size == 1 ? "" : "s", options.timeout_s);
   return ProcessGroup(std::move(state));
 }
 
@@ -248,20 +184,29 @@ void ProcessGroup::shutdown(Where where) {
     state.abandon();
     throw;
   }
-  say_goodbye(*state.store, size());
+  say_goodbye(*state.store, state.launch);
   state.closed = true;
+  state.c10d->shutdown();  // NCCL wants it said; Gloo's does nothing
   state.c10d.reset();
   state.backend.reset();
   state.store.reset();
 }
 
-int ProcessGroup::rank() const { return state_->launch.rank; }
-int ProcessGroup::size() const { return state_->launch.world_size; }
-at::Device ProcessGroup::device() const { return state_->device; }
+int ProcessGroup::rank() const {
+  return state_->launch.rank;
+}
+int ProcessGroup::size() const {
+  return state_->launch.world_size;
+}
+at::Device ProcessGroup::device() const {
+  return state_->device;
+}
 const std::string& ProcessGroup::backend_name() const {
   return state_->backend_name;
 }
-std::string ProcessGroup::description() const { return state_->description; }
+std::string ProcessGroup::description() const {
+  return state_->description;
+}
 const c10::intrusive_ptr<::c10d::ProcessGroup>& ProcessGroup::c10d() const {
   return state_->c10d;
 }
@@ -280,7 +225,7 @@ void ProcessGroup::remove_observer(
 // that profilers see them as they see Reducer's.
 
 void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op, Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "all_reduce", {tensor});
   std::vector<at::Tensor> tensors{std::move(tensor)};
   ::c10d::AllreduceOptions options;
   options.reduceOp = to_c10d(op);
@@ -288,7 +233,7 @@ void ProcessGroup::all_reduce(at::Tensor tensor, ReduceOp op, Where where) {
 }
 
 void ProcessGroup::broadcast(at::Tensor tensor, int root, Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "broadcast", {tensor});
   std::vector<at::Tensor> tensors{std::move(tensor)};
   ::c10d::BroadcastOptions options;
   options.rootRank = root;
@@ -296,18 +241,21 @@ void ProcessGroup::broadcast(at::Tensor tensor, int root, Where where) {
 }
 
 at::Tensor ProcessGroup::all_gather(const at::Tensor& input, Where where) {
-  const CallSite site(*state_->backend, where);
-  std::vector<std::int64_t> shape = input.sizes().vec();
-  shape.insert(shape.begin(), size());
-  at::Tensor output = at::empty(shape, input.options());
-  at::Tensor in = input;
+  const Call call(*state_->backend, where, "all_gather", {input});
+  // Gloo wants the ranks' inputs behind one another in the first dimension.
+  at::Tensor in = input.dim() == 0 ? input.view({1}) : input;
+  std::vector<std::int64_t> shape = in.sizes().vec();
+  shape[0] *= size();
+  at::Tensor output = at::empty(shape, in.options());
   state_->c10d->_allgather_base(output, in)->wait();
-  return output;
+  shape = input.sizes().vec();
+  shape.insert(shape.begin(), size());
+  return output.view(shape);
 }
 
 at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& input, ReduceOp op,
                                         Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "reduce_scatter", {input});
   std::vector<std::int64_t> shape = input.sizes().vec();
   if (shape.empty()) shape.push_back(1);
   shape[0] /= size();  // an uneven rest is refused by the backend's checks
@@ -320,7 +268,7 @@ at::Tensor ProcessGroup::reduce_scatter(const at::Tensor& input, ReduceOp op,
 }
 
 at::Tensor ProcessGroup::all_to_all(const at::Tensor& input, Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "all_to_all", {input});
   at::Tensor output = at::empty_like(input);
   at::Tensor in = input;
   std::vector<std::int64_t> equal_parts;
@@ -330,24 +278,23 @@ at::Tensor ProcessGroup::all_to_all(const at::Tensor& input, Where where) {
 
 void ProcessGroup::send(const at::Tensor& tensor, int to, int tag,
                         Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "send", {tensor});
   std::vector<at::Tensor> tensors{tensor};
   state_->c10d->send(tensors, to, tag)->wait();
 }
 
 void ProcessGroup::recv(at::Tensor tensor, int from, int tag, Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where, "recv", {tensor});
   std::vector<at::Tensor> tensors{std::move(tensor)};
   state_->c10d->recv(tensors, from, tag)->wait();
 }
 
 void ProcessGroup::barrier(Where where) {
-  const CallSite site(*state_->backend, where);
+  const Call call(*state_->backend, where);
   state_->c10d->barrier()->wait();
 }
 
-std::vector<std::string> ProcessGroup::gather_strings(
-    const std::string& text) {
+std::vector<std::string> ProcessGroup::gather_strings(const std::string& text) {
   // TCPStore refuses values above 8 MiB; traces get longer.
   constexpr std::size_t kPart = 4 << 20;
   State& state = *state_;
@@ -360,9 +307,9 @@ std::vector<std::string> ProcessGroup::gather_strings(
     state.store->set(part_key(number, rank(), part),
                      text.substr(part * kPart, kPart));
   }
-  const auto counts = roll_call(
-      *state.store, state.launch, fmt::format("text {}", number),
-      "send their text", std::to_string(parts), state.timeout);
+  const auto counts =
+      roll_call(*state.store, state.launch, fmt::format("text {}", number),
+                "send their text", std::to_string(parts), state.timeout);
   std::vector<std::string> texts(size());
   for (int rank = 0; rank < size(); ++rank) {
     for (int part = 0; part < std::stoi(counts[rank]); ++part) {

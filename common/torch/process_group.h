@@ -18,6 +18,9 @@
 // abandoned and request_fast_exit() (common/app.h) asked for, since threads of
 // Gloo may hang on a dead peer until the time-out.
 //
+// With NCCL a dead peer shows at the time-out only, and PyTorch's watchdog then
+// ends the process.
+//
 // One owner thread. Wire: TCPStore and Gloo/NCCL of LibTorch 2.11.
 
 #include <ATen/core/Tensor.h>
@@ -79,7 +82,7 @@ class ProcessGroup {
 
   int rank() const;
   int size() const;
-  at::Device device() const;               // where this group's tensors live
+  at::Device device() const;                // where this group's tensors live
   const std::string& backend_name() const;  // "gloo" or "nccl"
   std::string description() const;  // "gloo via 127.0.0.1, 4 ranks, ..."
 
@@ -90,8 +93,9 @@ class ProcessGroup {
   void add_observer(std::shared_ptr<CollectiveObserver> observer);
   void remove_observer(const std::shared_ptr<CollectiveObserver>& observer);
 
-  // Blocking collectives. Tensors are contiguous, on device(), and have the
-  // same shape and dtype on every rank. Errors: std::invalid_argument for a
+  // Blocking collectives (on CUDA, as everywhere in PyTorch, it is the current
+  // stream that waits). Tensors are contiguous, on device(), and have the same
+  // shape and dtype on every rank. Errors: std::invalid_argument for a
   // tensor that does not fit (found before anything is sent), else
   // std::runtime_error of one line,
   //   all_reduce #17 (float32[16384], sum) on rank 1: peer closed the ...

@@ -23,20 +23,23 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
+// How long the store waits for the others' goodbye. They have all passed the
+// last barrier by then, so this is about scheduling, not about work.
+constexpr milliseconds kGoodbye{2000};
+
 double seconds(milliseconds time) {
   return std::chrono::duration<double>(time).count();
 }
 
 milliseconds remaining(Clock::time_point deadline) {
-  return std::max(milliseconds(1),
-                  std::chrono::duration_cast<milliseconds>(deadline -
-                                                           Clock::now()));
+  return std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(
+                                       deadline - Clock::now()));
 }
 
 // PyTorch's store warns on stderr of every failed attempt; our one line says
-// more. TORCH_CPP_LOG_LEVEL brings its words back.
+// more. Its errors stay, and TORCH_CPP_LOG_LEVEL brings the rest back.
 void quiet_torch_log() {
-  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = 3;
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = 2;
 }
 
 StorePtr serve(const LaunchContext& launch, const std::string& host,
@@ -93,9 +96,9 @@ StorePtr join(const LaunchContext& launch, const std::string& host, int port,
       // It spoke another language.
     }
   }
-  throw std::runtime_error(fmt::format(
-      "rank {} found no store of rank 0 at {}:{} within {} s", launch.rank,
-      host, port, seconds(timeout)));
+  throw std::runtime_error(
+      fmt::format("rank {} found no store of rank 0 at {}:{} within {} s",
+                  launch.rank, host, port, seconds(timeout)));
 }
 
 // Rank 0 is told no port: it takes a free one and leaves its number in a file.
@@ -105,8 +108,7 @@ StorePtr serve_at_meeting(const LaunchContext& launch, milliseconds timeout) {
   StorePtr store = serve(free_port, "127.0.0.1", timeout);
   write_file_atomically(
       launch.meeting_file,
-      fmt::format("{}\n",
-                  static_cast<::c10d::TCPStore&>(*store).getPort()));
+      fmt::format("{}\n", static_cast<::c10d::TCPStore&>(*store).getPort()));
   return store;
 }
 
@@ -129,9 +131,9 @@ StorePtr join_at_meeting(const LaunchContext& launch, milliseconds timeout) {
     }
     std::this_thread::sleep_for(milliseconds(10));
   }
-  throw std::runtime_error(fmt::format(
-      "rank 0 did not open a store at {} within {} s", launch.meeting_file,
-      seconds(timeout)));
+  throw std::runtime_error(
+      fmt::format("rank 0 did not open a store at {} within {} s",
+                  launch.meeting_file, seconds(timeout)));
 }
 
 std::string rank_list(const std::vector<int>& ranks) {
@@ -176,9 +178,8 @@ StorePtr open_store(const LaunchContext& launch, milliseconds timeout) {
 }
 
 std::vector<std::string> roll_call(
-    ::c10d::Store& store, const LaunchContext& launch,
-    const std::string& topic, const std::string& verb, const std::string& mine,
-    milliseconds timeout,
+    ::c10d::Store& store, const LaunchContext& launch, const std::string& topic,
+    const std::string& verb, const std::string& mine, milliseconds timeout,
     const std::function<void(int, const std::string&)>& check) {
   const auto key = [&](int rank) { return fmt::format("{}/{}", topic, rank); };
   const auto deadline = Clock::now() + timeout;
@@ -215,10 +216,10 @@ std::vector<std::string> agree_on_launch(::c10d::Store& store,
   const auto check = [&](int rank, const std::string& said) {
     const int world_size = std::stoi(said);
     if (world_size != launch.world_size) {
-      throw UsageError(fmt::format(
-          "rank {} was launched with WORLD_SIZE={}, rank {} with "
-          "WORLD_SIZE={}",
-          launch.rank, launch.world_size, rank, world_size));
+      throw UsageError(
+          fmt::format("rank {} was launched with WORLD_SIZE={}, rank {} with "
+                      "WORLD_SIZE={}",
+                      launch.rank, launch.world_size, rank, world_size));
     }
     const std::string other = said.substr(said.rfind('\n') + 1);
     if (other != first_line(fingerprint)) {
@@ -227,11 +228,11 @@ std::vector<std::string> agree_on_launch(::c10d::Store& store,
                                    other));
     }
   };
-  std::vector<std::string> said = roll_call(
-      store, launch, "arrived", "arrive",
-      fmt::format("{}\n{}\n{}", launch.world_size, launch.host,
-                  first_line(fingerprint)),
-      timeout, check);
+  std::vector<std::string> said =
+      roll_call(store, launch, "arrived", "arrive",
+                fmt::format("{}\n{}\n{}", launch.world_size, launch.host,
+                            first_line(fingerprint)),
+                timeout, check);
   for (std::string& one : said) {
     const auto begin = one.find('\n') + 1;
     one = one.substr(begin, one.find('\n', begin) - begin);
@@ -278,6 +279,16 @@ void agree_on_start(::c10d::Store& store, const LaunchContext& launch,
       throw UsageError(fmt::format("rank {} runs {}, rank {} runs {}",
                                    launch.rank, first_line(text), rank, other));
     }
+  }
+}
+
+void say_goodbye(::c10d::Store& store, const LaunchContext& launch) {
+  try {
+    if (store.add("left", 1) == launch.world_size)
+      store.set("all left", std::string("yes"));
+    if (launch.rank == 0) store.wait({"all left"}, kGoodbye);
+  } catch (const c10::Error&) {
+    // Somebody is dead, or rank 0 gave up waiting: nothing is left to ask.
   }
 }
 

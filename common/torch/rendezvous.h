@@ -34,8 +34,8 @@ StorePtr open_store(const LaunchContext& launch,
 // what the missing ones failed to do. `check` sees each answer as soon as it
 // is there, before the others have come.
 std::vector<std::string> roll_call(
-    ::c10d::Store& store, const LaunchContext& launch,
-    const std::string& topic, const std::string& verb, const std::string& mine,
+    ::c10d::Store& store, const LaunchContext& launch, const std::string& topic,
+    const std::string& verb, const std::string& mine,
     std::chrono::milliseconds timeout,
     const std::function<void(int rank, const std::string&)>& check = {});
 
@@ -49,9 +49,14 @@ std::vector<std::string> agree_on_launch(::c10d::Store& store,
 
 // Second roll call: runs `prepare` here, which returns what must be equal on
 // all ranks (the backend's name). If it throws on any rank, every rank throws
-// the same kind: its own error where it happened, "rank 2: needs ..." elsewhere.
+// the same kind: its own error where it happened, "rank 2: needs ..."
+// elsewhere.
 void agree_on_start(::c10d::Store& store, const LaunchContext& launch,
                     const std::function<std::string()>& prepare,
                     std::chrono::milliseconds timeout);
+
+// The last word on a store: rank 0, who serves it, stays until the others have
+// left too. Bounded, for a dead rank says no goodbye. Throws nothing.
+void say_goodbye(::c10d::Store& store, const LaunchContext& launch);
 
 }  // namespace dai

@@ -42,8 +42,7 @@ void TensorChecks::tensors(const std::vector<at::Tensor>& tensors) const {
 }
 
 void TensorChecks::blocks(const at::Tensor& whole, const char* whole_name,
-                          const at::Tensor& part,
-                          const char* part_name) const {
+                          const at::Tensor& part, const char* part_name) const {
   tensors({whole, part});
   if (whole.numel() != part.numel() * size_ ||
       whole.scalar_type() != part.scalar_type()) {
@@ -71,8 +70,7 @@ void TensorChecks::lists(const std::vector<std::vector<at::Tensor>>& lists,
                          const std::vector<at::Tensor>& single) const {
   tensors(single);
   if (lists.size() != single.size()) {
-    refuse(fmt::format("{} lists for {} tensors", lists.size(),
-                       single.size()));
+    refuse(fmt::format("{} lists for {} tensors", lists.size(), single.size()));
   }
   for (std::size_t i = 0; i < lists.size(); ++i) {
     bool fits = lists[i].size() == static_cast<std::size_t>(size_);
@@ -102,8 +100,8 @@ void TensorChecks::splits(const at::Tensor& tensor, const char* name,
   const auto sum =
       std::accumulate(splits.begin(), splits.end(), std::int64_t{0});
   if (splits.size() != static_cast<std::size_t>(size_) || sum != rows) {
-    refuse(fmt::format("{} has {} rows, its {} split sizes add up to {}",
-                       name, rows, splits.size(), sum));
+    refuse(fmt::format("{} has {} rows, its {} split sizes add up to {}", name,
+                       rows, splits.size(), sum));
   }
 }
 
@@ -115,8 +113,8 @@ void TensorChecks::root(std::int64_t rank) const {
 
 void TensorChecks::peer(int rank) const {
   if (rank < 0 || rank >= size_ || rank == rank_) {
-    refuse(fmt::format("peer {} is not another one of the {} ranks", rank,
-                       size_));
+    refuse(
+        fmt::format("peer {} is not another one of the {} ranks", rank, size_));
   }
 }
 

@@ -30,8 +30,7 @@ class TensorChecks {
               const at::Tensor& part, const char* part_name) const;
   // The same for each pair of two lists.
   void pairs(const std::vector<at::Tensor>& wholes, const char* whole_name,
-             const std::vector<at::Tensor>& parts,
-             const char* part_name) const;
+             const std::vector<at::Tensor>& parts, const char* part_name) const;
   // Each list holds one tensor a rank, like its single tensor.
   void lists(const std::vector<std::vector<at::Tensor>>& lists,
              const std::vector<at::Tensor>& single) const;

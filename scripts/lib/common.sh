@@ -146,6 +146,7 @@ shown() {
 watched() {
   local label=$1 log=$2 growing=$3 start code=0 tick=0 size='' child
   shift 3
+  WORKED=1
   start=$(now_ms)
   mkdir -p "$(dirname "$log")"
   "$@" >"$log" 2>&1 </dev/null &
@@ -171,7 +172,7 @@ watched() {
   [[ ! -t 2 ]] || printf '\r\033[K' >&2
   if ((code)); then
     note "$label failed after $(seconds_since "$start") s:"
-    tail -n 15 "$log" | sed 's/^/  | /' >&2
+    tail -n 40 "$log" | sed 's/^/  | /' >&2
     note "all of its output: $(shown "$log")"
     return "$code"
   fi

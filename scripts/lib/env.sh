@@ -49,6 +49,12 @@ wheel_version() {
   done
 }
 
+libtorch_version() {
+  awk '/^#define TORCH_VERSION_(MAJOR|MINOR|PATCH) / { v = v dot $3; dot = "." }
+    END { print v }' "$LIBTORCH_DIR/include/torch/headeronly/version.h" \
+    2>/dev/null || true
+}
+
 env_wheel_row() {
   local found
   found=$(wheel_version "$1")
@@ -63,16 +69,16 @@ env_rows() {
     "$([[ -n $python ]] && echo ok || echo missing)"
   env_package_rows
   if [[ -n $LIBTORCH_DIR ]]; then
-    env_row LibTorch "$(cat "$LIBTORCH_DIR/build-version" 2>/dev/null ||
-      sed -n "s/^__version__ = '\(.*\)'/\1/p" "$LIBTORCH_DIR/version.py" \
-        2>/dev/null)" "all chapters (yours: $LIBTORCH_DIR)" ok
+    env_row LibTorch "$(libtorch_version)" 'all chapters (LIBTORCH)' ok
   else
     env_wheel_row torch 'LibTorch (wheel)' 'all chapters'
   fi
   env_wheel_row nvidia_cublas 'CUDA libraries' 'preset cuda, torchrun'
   env_wheel_row nvidia_nccl_cu13 NCCL 'GPU collectives'
-  [[ -z $(wheel_version typing_extensions) || -z $(wheel_version nvidia_cublas) ]] ||
+  if [[ -n $(wheel_version typing_extensions) &&
+    -n $(wheel_version nvidia_cublas) ]]; then
     torchrun=$(wheel_version torch)
+  fi
   env_row torchrun "${torchrun:--}" 'tests: starting apps by torchrun' \
     "$([[ -n $torchrun ]] && echo ok || echo missing)"
   env_wheel_row clang_format clang-format 'tests: formatting'

@@ -96,21 +96,22 @@ check_launcher() {
     usage_error "--launcher none starts one rank, got -n $3"
 }
 
-# Says nothing where all is up to date: the app's output comes first then.
+# One line where the app was built before, the whole build where it was not.
 # DAI_NO_BUILD=1 trusts what is there (tests, which must not build).
 build_if_stale() {
   local targets=("$1")
   [[ -z ${DAI_NO_BUILD:-} ]] || return 0
   [[ $2 != dai ]] || targets+=(dai_launch)
-  if [[ -f $BUILD/build.ninja ]] && ninja -C "$BUILD" -n "${targets[@]}" \
-    2>/dev/null | grep -q 'no work to do'; then
-    return
-  fi
   set_up '' '' ''
   configure
   # The first configure may have learnt that the app cannot be built here.
   manifest ranks "$1" >/dev/null || exit
-  build_targets "${targets[@]}"
+  if [[ -x $BUILD/bin/$1 ]]; then
+    watched "build $1" "$BUILD/build.log" '' \
+      ninja -C "$BUILD" "${targets[@]}" || exit 1
+  else
+    build_targets "${targets[@]}"
+  fi
 }
 
 launcher_is_there() {
@@ -181,11 +182,15 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 # fails ends the others; of several codes 1 beats 2 beats 77 beats 0.
 run_nodes() {
   local app=$1 ranks=$2 nodes=$3 dry=$4 endpoint node code worst=0
-  local pids=() running
+  local pids=() running environment=()
   shift 4
+  # Each launcher believes it has this machine's cores to itself.
+  [[ -n ${OMP_NUM_THREADS:-} ]] || environment=(env
+    "OMP_NUM_THREADS=$(threads_per_rank $((nodes * ranks)))")
   endpoint=127.0.0.1:$(free_port)
   for ((node = 0; node < nodes; node++)); do
-    COMMAND=("$(shown "$BUILD/bin/dai_launch")" --nnodes "$nodes"
+    COMMAND=("${environment[@]}"
+      "$(shown "$BUILD/bin/dai_launch")" --nnodes "$nodes"
       --node-rank "$node" --nproc-per-node "$ranks"
       --rdzv-endpoint "$endpoint" "$(shown "$BUILD/bin/$app")" "$@")
     print_command "${COMMAND[@]}"

@@ -52,6 +52,7 @@ verb_setup() {
   [[ -z $bundle || -z $from ]] ||
     usage_error "setup takes --bundle or --from, not both"
   [[ -z $from ]] || from=$(check_bundle "$from" "$tests")
+  WORKED=1  # say that it is done even if there was nothing to do
   set_up "$tests" "$peers" "$from"
   [[ -z $bundle ]] || make_bundle "$bundle" "$tests"
 }
@@ -91,7 +92,8 @@ set_up() {
     note "no peers yet: no bench compares with another program"
   exec 9>&-
   SETUP_SECONDS=$(seconds_since "$start")
-  note "set up for preset $PRESET${tests:+ and tests}: $SETUP_SECONDS s"
+  [[ -z ${WORKED:-} ]] ||
+    note "set up for preset $PRESET${tests:+ and tests}: $SETUP_SECONDS s"
 }
 
 # Two set-ups of one checkout must not write the same venv.

@@ -78,7 +78,8 @@ verb_smoke() {
   [[ -n $names ]] || cannot_run_here "no app of ${chapter:-any chapter} builds"
   mapfile -t apps <<<"$names"
   build_targets dai_launch "${apps[@]}"
-  run_ctest --preset "$PRESET" -L '^smoke$' ${chapter:+-R "^smoke\\.${chapter%%_*}_"}
+  run_ctest --preset "$PRESET" -L '^smoke$' \
+    ${chapter:+-R "^smoke\\.${chapter%%_*}_"}
 }
 
 help_bench() {
@@ -113,7 +114,8 @@ verb_bench() {
     [[ -x $program && $program == "$ROOT/${chapter:-ch}"* ]] || continue
     is_one_of "$program" "${programs[@]}" || programs+=("$program")
   done
-  ((${#programs[@]})) || cannot_run_here "no benches${chapter:+ in $chapter} yet"
+  ((${#programs[@]})) ||
+    cannot_run_here "no benches${chapter:+ in $chapter} yet"
   set_up '' 1 ''
   configure
   build_targets

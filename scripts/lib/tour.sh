@@ -84,7 +84,8 @@ run_stops() {
       "${#STOPS[@]}" "$chapter" "$title" "$seconds"
     start=$(now_ms) code=0
     DAI_NO_BUILD=1 "$ROOT/scripts/book" run --preset "$PRESET" \
-      "${words[@]}" --json "$out/$number.json" </dev/null 2>&1 | tee "$out/$number.log" || code=$?
+      "${words[@]}" --json "$out/$number.json" </dev/null 2>&1 |
+      tee "$out/$number.log" || code=$?
     printf '%s\t%s\t%s\t%d\t%s\t%d\n' "$number" "$chapter" "$title" \
       "$code" "$(seconds_since "$start")" "$seconds" >>"$out/stops.tsv"
   done

@@ -95,10 +95,10 @@ class FirstDistributed(unittest.TestCase):
         return self.finish(self.start(*command, **options))
 
     def expect(self, process, code, *texts):
-        shown = f"\nstdout:\n{process.out}\nstderr:\n{process.err}"
+        shown = f"stdout:\n{process.out}\nstderr:\n{process.err}"
         self.assertEqual(process.returncode, code, shown)
         for text in texts:
-            self.assertRegex(process.out + process.err, text, shown)
+            self.assertRegex(shown, text)
 
     def said_by_app(self, process):
         """The app's own lines on stderr, without the launcher's."""

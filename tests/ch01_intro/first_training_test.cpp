@@ -10,6 +10,7 @@
 
 #include "ch01_intro/canonical_sum.h"
 #include "ch01_intro/counter_random.h"
+#include "ch01_intro/data_broadcast.h"
 #include "ch01_intro/naive_ddp.h"
 #include "ch01_intro/one_against_all.h"
 #include "ch01_intro/rank0_alone.h"
@@ -155,6 +156,16 @@ TEST(DifferingBits, CountsBitsNotDistances) {
   EXPECT_EQ(differing_bits(at::tensor({0.f}), at::tensor({-0.f})), 1);
   EXPECT_EQ(differing_bits(at::tensor({1.f, 1.f}), at::tensor({-1.f, 2.f})),
             1 + 8);
+}
+
+TEST(DataBroadcast, EveryRankGetsRank0sPictures) {
+  const FashionMnist expected = striped_pictures(30);
+  FashionMnist data;
+  if (testing::group().rank() == 0) data = expected;
+  broadcast_from_rank0(data, testing::group());
+  EXPECT_EQ(data.count, 30);
+  EXPECT_EQ(data.images, expected.images);
+  EXPECT_EQ(data.labels, expected.labels);
 }
 
 TEST(Rank0Alone, TheOthersWaitUntilItIsDone) {

@@ -3,11 +3,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
+#include "common/closest_match.h"
 #include "common/errors.h"
 
 namespace dai {
@@ -182,9 +186,24 @@ TEST_F(AppContract, AnOutputThatCannotBeIsRefusedBeforeTheWork) {
   EXPECT_EQ(nowhere.code, 2);
   EXPECT_FALSE(ran_body);
   EXPECT_THAT(nowhere.err, HasSubstr("no/such/folder"));
-  const Ran full = run({"--json", "/dev/full"});
+}
+
+TEST_F(AppContract, AFullDiskFailsTheRunAndKeepsTheOldFile) {
+  write("old.json", "old");
+  // A file-size limit stands for the full disk: it fails in write() as well.
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{10'000, before.rlim_max};
+  const Ran full = run({"--json", path("old.json")}, [&](App& app) {
+    app.check("x", 0, 0);
+    app.attach("large", std::string(20'000, 'x'));
+    setrlimit(RLIMIT_FSIZE, &small);
+  });
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, old_handler);
   EXPECT_EQ(full.code, 1);
-  EXPECT_THAT(full.err, HasSubstr("No space left on device"));
+  EXPECT_EQ(std::filesystem::file_size(path("old.json")), 3U);
 }
 
 TEST_F(AppContract, OtherRanksSpeakOnlyOfFailures) {

@@ -86,8 +86,8 @@ void ChildRanks::start(const std::vector<std::string>& arguments,
   child.pid = fork();
   if (child.pid < 0) throw std::runtime_error("fork failed");
   if (child.pid == 0) {
-    const int out = open(child.output_path.c_str(),
-                         O_CREAT | O_WRONLY | O_APPEND, 0600);
+    const int out =
+        open(child.output_path.c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
     if (inherit_fd >= 0) fcntl(inherit_fd, F_SETFD, 0);
@@ -100,19 +100,24 @@ void ChildRanks::start(const std::vector<std::string>& arguments,
 std::vector<ChildResult> ChildRanks::wait(std::chrono::milliseconds limit) {
   const auto deadline = Clock::now() + limit;
   const auto all_ended = [&] {
-    return std::all_of(children_.begin(), children_.end(),
-                       [](const Child& c) { return c.result.ended; });
+    return std::all_of(children_.begin(), children_.end(), [](const Child& c) {
+      return c.result.ended || c.result.stopped;
+    });
   };
   while (!all_ended() && Clock::now() < deadline) {
     for (Child& child : children_) {
       int status = 0;
-      if (child.result.ended ||
-          waitpid(child.pid, &status, WNOHANG) != child.pid) {
+      if (child.result.ended || child.result.stopped ||
+          waitpid(child.pid, &status, WNOHANG | WUNTRACED) != child.pid) {
+        continue;
+      }
+      if (WIFSTOPPED(status)) {
+        child.result.stopped = true;
         continue;
       }
       child.result.ended = true;
-      child.result.code = WIFEXITED(status) ? WEXITSTATUS(status)
-                                            : 128 + WTERMSIG(status);
+      child.result.code =
+          WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
       child.result.seconds =
           std::chrono::duration<double>(Clock::now() - begin_).count();
     }
@@ -140,6 +145,8 @@ Listener::Listener() {
   port_ = ntohs(address.sin_port);
 }
 
-Listener::~Listener() { close(fd_); }
+Listener::~Listener() {
+  close(fd_);
+}
 
 }  // namespace dai::testing

@@ -21,10 +21,11 @@
 namespace dai::testing {
 
 struct ChildResult {
-  int code = -1;        // exit code, or 128 + signal
-  bool ended = false;   // by itself, before the wait's limit
-  double seconds = 0;   // from start() of the first child to this one's end
-  std::string output;   // stdout and stderr
+  int code = -1;         // exit code, or 128 + signal
+  bool ended = false;    // by itself, before the wait's limit
+  bool stopped = false;  // by SIGSTOP, and nobody waits for it
+  double seconds = 0;    // from start() of the first child to this one's end
+  std::string output;    // stdout and stderr
 };
 
 using ChildEnvironment = std::map<std::string, std::string>;

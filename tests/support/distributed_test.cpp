@@ -25,8 +25,7 @@ bool cuda_needed = false;
 class FailurePrinter : public ::testing::EmptyTestEventListener {
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test =
-        ::testing::UnitTest::GetInstance()->current_test_info();
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
     std::fprintf(stderr, "[rank %d/%d] %s.%s %s:%d: %s\n", the_launch->rank,
                  the_launch->world_size, test ? test->test_suite_name() : "",
                  test ? test->name() : "", result.file_name(),
@@ -61,9 +60,15 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-ProcessGroup& group() { return *the_group; }
-const LaunchContext& launch() { return *the_launch; }
-bool need_cuda() { return cuda_needed = true; }
+ProcessGroup& group() {
+  return *the_group;
+}
+const LaunchContext& launch() {
+  return *the_launch;
+}
+bool need_cuda() {
+  return cuda_needed = true;
+}
 
 }  // namespace dai::testing
 

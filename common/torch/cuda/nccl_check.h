@@ -12,8 +12,8 @@ namespace dai {
 
 // Throws std::runtime_error "x.cpp:31: ncclAllReduce(...): remote process
 // exited ... : a peer died". `communicator` may be null.
-void check_nccl(ncclResult_t code, const char* call, const char* file,
-                int line, ncclComm_t communicator = nullptr);
+void check_nccl(ncclResult_t code, const char* call, const char* file, int line,
+                ncclComm_t communicator = nullptr);
 
 }  // namespace dai
 

@@ -23,25 +23,29 @@ constexpr auto kPoll = std::chrono::microseconds(50);
 
 const char* advice(ncclResult_t code) {
   switch (code) {
-    case ncclUnhandledCudaError: return "a CUDA call inside NCCL failed";
-    case ncclSystemError: return "NCCL_DEBUG=WARN names the system call";
-    case ncclInvalidUsage: return "do two ranks use one GPU?";
-    case ncclRemoteError: return "a peer died";
-    default: return "NCCL_DEBUG=WARN says more";
+    case ncclUnhandledCudaError:
+      return "a CUDA call inside NCCL failed";
+    case ncclSystemError:
+      return "NCCL_DEBUG=WARN names the system call";
+    case ncclInvalidUsage:
+      return "do two ranks use one GPU?";
+    case ncclRemoteError:
+      return "a peer died";
+    default:
+      return "NCCL_DEBUG=WARN says more";
   }
 }
 
 }  // namespace
 
-void check_nccl(ncclResult_t code, const char* call, const char* file,
-                int line, ncclComm_t communicator) {
+void check_nccl(ncclResult_t code, const char* call, const char* file, int line,
+                ncclComm_t communicator) {
   if (code == ncclSuccess || code == ncclInProgress) return;
   std::string detail = ncclGetLastError(communicator);
   detail = detail.substr(0, detail.find('\n'));
-  throw std::runtime_error(fmt::format("{}:{}: {}: {}{}{}: {}", file, line,
-                                       call, ncclGetErrorString(code),
-                                       detail.empty() ? "" : ", ", detail,
-                                       advice(code)));
+  throw std::runtime_error(fmt::format(
+      "{}:{}: {}: {}{}{}: {}", file, line, call, ncclGetErrorString(code),
+      detail.empty() ? "" : ", ", detail, advice(code)));
 }
 
 NcclCommunicator::NcclCommunicator(::c10d::Store& store,
@@ -124,9 +128,10 @@ void NcclCommunicator::synchronize(cudaStream_t stream) {
     if (state != cudaErrorNotReady) DAI_CUDA_CHECK(state);
     check_async("a collective");
     if (Clock::now() >= deadline) {
-      fail(fmt::format("a collective timed out after {} s: is a rank stopped, "
-                       "dead or in another collective?",
-                       std::chrono::duration<double>(timeout_).count()));
+      fail(
+          fmt::format("a collective timed out after {} s: is a rank stopped, "
+                      "dead or in another collective?",
+                      std::chrono::duration<double>(timeout_).count()));
     }
     std::this_thread::sleep_for(kPoll);
   }

@@ -6,17 +6,17 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #include "common/torch/c10d_compat.h"
 #include "common/torch/cuda/cuda_check.h"
 #include "common/torch/cuda_library.h"
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 namespace dai {
 namespace {
 
-int device_count() { return c10::cuda::device_count(); }
+int device_count() {
+  return c10::cuda::device_count();
+}
 
 std::string describe_device(int index) {
   cudaDeviceProp properties{};
@@ -27,12 +27,7 @@ std::string describe_device(int index) {
 
 c10::intrusive_ptr<::c10d::Backend> make_nccl_backend(
     const c10::intrusive_ptr<::c10d::Store>& store, int rank, int size,
-    int index, const std::string& interface,
-    std::chrono::milliseconds timeout) {
-  // NCCL picks its interface by this variable alone.
-  if (!interface.empty()) {
-    setenv("NCCL_SOCKET_IFNAME", interface.c_str(), /*overwrite=*/1);
-  }
+    int index, std::chrono::milliseconds timeout) {
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
   auto options = ::c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;

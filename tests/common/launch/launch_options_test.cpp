@@ -68,6 +68,7 @@ TEST(LaunchOptions, EndpointTakesNamesAndBothKindsOfAddress) {
   EXPECT_EQ(endpoint("[::1]:1234"), "::1 1234");
   EXPECT_EQ(endpoint("::1"), "::1 29400");
   EXPECT_EQ(endpoint("[::1]"), "::1 29400");
+  EXPECT_EQ(parse_options({"--rdzv-endpoint=localhost:0", "app"}).rdzv_port, 0);
   for (const std::string bad : {"", ":1", "h:", "h:0", "h:65536", "h:x"}) {
     EXPECT_THAT(refusal({"--nnodes=2", "--rdzv-endpoint", bad, "app"}),
                 HasSubstr("--rdzv-endpoint"))

@@ -203,7 +203,6 @@ TEST_F(Rendezvous, SilentNodeIsLost) {
   auto a = joined(join(1, 0));
   elect(*a, 0);
   next(*a, "start");
-  Json stop;
   // Only `a` keeps its heartbeat.
   EXPECT_TRUE(until([&] {
     a->socket->send({{"type", "heartbeat"}});

@@ -33,8 +33,8 @@ void preflight(const std::string& kind) {
 
 void run(dai::App& app, const Options& options) {
   auto group = dai::ProcessGroup::connect(
-      app.launch(), options.distributed,
-      [&] { preflight(options.preflight); }, options.fingerprint);
+      app.launch(), options.distributed, [&] { preflight(options.preflight); },
+      options.fingerprint);
   double error = 0;
   for (int step = 0; step < options.steps; ++step) {
     at::Tensor sum = at::full({1 << 20}, group.rank() + 1.0);
@@ -71,10 +71,10 @@ int main(int argc, char** argv) {
     set.add("--steps", options.steps, "number of all_reduces");
     set.add("--preflight", options.preflight,
             {"ok", "usage", "unavailable", "failed"}, "how loading data ends");
-    set.add("--fault", options.fault,
-            {"none", "kill", "kill_in_collective", "stop", "throw",
-             "kill_at_exit"},
-            "what befalls this rank");
+    set.add(
+        "--fault", options.fault,
+        {"none", "kill", "kill_in_collective", "stop", "throw", "kill_at_exit"},
+        "what befalls this rank");
     set.add("--fingerprint", options.fingerprint, "what this rank runs");
     set.preset("laptop", [] {});
     set.preset("smoke", [] {});

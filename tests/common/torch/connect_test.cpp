@@ -60,7 +60,9 @@ TEST(Connect, RanksMeetAtAnInheritedSocket) {
 
 TEST(Connect, RanksMeetAtAPortAnyOrder) {
   int port = 0;
-  { port = Listener().port(); }  // free a moment ago
+  {
+    port = Listener().port();
+  }  // free a moment ago
   ChildRanks ranks("connect_probe");
   ranks.start({}, environment(1, 2, port));
   usleep(300'000);  // rank 1 knocks before anybody listens
@@ -141,16 +143,16 @@ TEST(Connect, WhatOneRankLacksEndsAllInTheSameWay) {
     const auto results = run({{}, {"--preflight", c.kind}, {}});
     for (int rank = 0; rank < 3; ++rank) {
       EXPECT_EQ(results[rank].code, c.code) << results[rank].output;
-      EXPECT_THAT(results[rank].output,
-                  HasSubstr(rank == 1 ? c.line : std::string("rank 1: ") + c.line));
+      EXPECT_THAT(
+          results[rank].output,
+          HasSubstr(rank == 1 ? c.line : std::string("rank 1: ") + c.line));
     }
   }
 }
 
 TEST(Connect, WorstOfSeveralErrorsIsEverybodys) {
-  const auto results = run({{},
-                            {"--preflight", "unavailable"},
-                            {"--preflight", "failed"}});
+  const auto results =
+      run({{}, {"--preflight", "unavailable"}, {"--preflight", "failed"}});
   EXPECT_EQ(results[0].code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("rank 2: disk on fire"));
 }

@@ -27,17 +27,18 @@ using dai::testing::group;
 
 const bool kNeedsCuda = dai::testing::need_cuda();
 
-at::Device device() { return choose_device("cuda", dai::testing::launch()); }
+at::Device device() {
+  return choose_device("cuda", dai::testing::launch());
+}
 
 TEST(NcclCommunicator, SumsOverRanks) {
-  NcclCommunicator comm(*group().store(), "sum", group().rank(),
-                        group().size(), device().index(), 60s);
+  NcclCommunicator comm(*group().store(), "sum", group().rank(), group().size(),
+                        device().index(), 60s);
   at::Tensor data = at::full({1 << 16}, group().rank() + 1.0,
                              at::TensorOptions().device(device()));
   const auto stream = c10::cuda::getCurrentCUDAStream().stream();
-  DAI_NCCL_CHECK(ncclAllReduce(data.data_ptr(), data.data_ptr(),
-                               data.numel(), ncclFloat, ncclSum, comm.get(),
-                               stream));
+  DAI_NCCL_CHECK(ncclAllReduce(data.data_ptr(), data.data_ptr(), data.numel(),
+                               ncclFloat, ncclSum, comm.get(), stream));
   comm.synchronize(stream);
   const double n = group().size();
   EXPECT_EQ(data.min().item<float>(), n * (n + 1) / 2);
@@ -61,7 +62,8 @@ TEST(CudaCheck, NamesFileCallAndMeaning) {
     const std::string text = e.what();
     EXPECT_NE(text.find("nccl_test.cpp"), std::string::npos) << text;
     EXPECT_NE(text.find("cudaSetDevice(4096): invalid device ordinal"),
-              std::string::npos) << text;
+              std::string::npos)
+        << text;
   }
 }
 
@@ -86,12 +88,11 @@ class Ends : public CollectiveObserver {
 };
 
 TEST(NcclBackend, AllReduceIsObservedToItsEnd) {
-  auto store = c10::make_intrusive<::c10d::PrefixStore>("nccl backend",
-                                                        group().store());
+  auto store =
+      c10::make_intrusive<::c10d::PrefixStore>("nccl backend", group().store());
   auto backend = c10::make_intrusive<ObservedBackend>(
-      load_cuda_library()->make_nccl_backend(store, group().rank(),
-                                             group().size(), device().index(),
-                                             "", 60s),
+      load_cuda_library()->make_nccl_backend(
+          store, group().rank(), group().size(), device().index(), 60s),
       at::kCUDA, "nccl", 60s);
   auto ends = std::make_shared<Ends>();
   backend->add_observer(ends);

@@ -18,9 +18,9 @@
 namespace dai {
 namespace {
 
+using dai::testing::group;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
-using dai::testing::group;
 
 // [n], element i of rank r: r + 1 + i % 7
 at::Tensor ramp(int rank, std::int64_t n, at::ScalarType type = at::kFloat) {
@@ -28,9 +28,8 @@ at::Tensor ramp(int rank, std::int64_t n, at::ScalarType type = at::kFloat) {
 }
 
 TEST(AllReduce, SumsEveryDtype) {
-  for (const auto type :
-       {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kInt, at::kLong,
-        at::kChar, at::kByte}) {
+  for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16,
+                          at::kInt, at::kLong, at::kChar, at::kByte}) {
     at::Tensor tensor = ramp(group().rank(), 1001, type);
     group().all_reduce(tensor);
     at::Tensor expected = at::zeros({1001}, type);
@@ -69,7 +68,8 @@ TEST(Broadcast, EveryRootReachesAll) {
 }
 
 TEST(AllGather, StacksByRank) {
-  const at::Tensor all = group().all_gather(ramp(group().rank(), 6).view({2, 3}));
+  const at::Tensor all =
+      group().all_gather(ramp(group().rank(), 6).view({2, 3}));
   ASSERT_EQ(all.sizes(), (std::vector<std::int64_t>{group().size(), 2, 3}));
   for (int r = 0; r < group().size(); ++r) {
     EXPECT_TRUE(at::equal(all[r], ramp(r, 6).view({2, 3})));
@@ -169,6 +169,67 @@ TEST(C10d, CollectivesOverlapWithTheCaller) {
     group().c10d()->allreduce(tensors)->wait();
   }
   EXPECT_EQ(tensor[5].item<float>(), group().size());
+}
+
+// The collectives that have no helper, as c10d offers them to its users.
+TEST(C10d, OtherCollectivesPassThrough) {
+  const int n = group().size(), rank = group().rank(), root = n - 1;
+  auto& c10d = *group().c10d();
+  const at::Tensor mine = ramp(rank, 4);
+  at::Tensor sum = at::zeros({4});
+  for (int r = 0; r < n; ++r) sum += ramp(r, 4);
+  std::vector<at::Tensor> parts;  // one for each rank
+  for (int r = 0; r < n; ++r) parts.push_back(at::empty({4}));
+
+  std::vector<at::Tensor> one{mine.clone()};
+  ::c10d::ReduceOptions reduce;
+  reduce.rootRank = root;
+  c10d.reduce(one, reduce)->wait();
+  if (rank == root) {
+    EXPECT_TRUE(at::equal(one[0], sum));
+  }
+
+  std::vector<at::Tensor> input{mine};
+  std::vector<std::vector<at::Tensor>> lists{parts};
+  c10d.allgather(lists, input)->wait();
+  for (int r = 0; r < n; ++r) EXPECT_TRUE(at::equal(parts[r], ramp(r, 4)));
+
+  std::vector<std::vector<at::Tensor>> at_root, none;
+  if (rank == root) at_root.push_back(parts);
+  ::c10d::GatherOptions gather;
+  gather.rootRank = root;
+  c10d.gather(at_root, input, gather)->wait();
+  if (rank == root) {
+    EXPECT_TRUE(at::equal(parts[0], ramp(0, 4)));
+  }
+
+  std::vector<at::Tensor> output{at::empty({4})};
+  ::c10d::ScatterOptions scatter;
+  scatter.rootRank = root;
+  c10d.scatter(output, rank == root ? lists : none, scatter)->wait();
+  EXPECT_TRUE(at::equal(output[0], mine));
+
+  std::vector<std::vector<at::Tensor>> same{
+      std::vector<at::Tensor>(n, mine)};  // to each rank the same
+  c10d.reduce_scatter(output, same)->wait();
+  EXPECT_TRUE(at::equal(output[0], sum));
+
+  std::vector<at::Tensor> wholes{at::empty({4 * n})};
+  c10d.allgather_into_tensor_coalesced(wholes, input)->wait();
+  EXPECT_TRUE(at::equal(wholes[0].narrow(0, 4 * root, 4), ramp(root, 4)));
+  c10d.reduce_scatter_tensor_coalesced(output, wholes)->wait();
+  EXPECT_TRUE(at::equal(output[0], n * ramp(rank, 4)));
+
+  std::vector<at::Tensor> both{mine.clone(), mine + 1};
+  c10d.allreduce_coalesced(both)->wait();
+  EXPECT_TRUE(at::equal(both[1], sum + n));
+
+  if (rank > 0) group().send(mine, 0, 3);
+  for (int r = 1; rank == 0 && r < n; ++r) {
+    auto work = c10d.recvAnysource(output, 3);
+    work->wait();
+    EXPECT_TRUE(at::equal(output[0], ramp(work->sourceRank(), 4)));
+  }
 }
 
 class Recorder : public CollectiveObserver {

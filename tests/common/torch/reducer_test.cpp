@@ -27,8 +27,10 @@ class Counter : public CollectiveObserver {
 
 // 12 rows, so that 1, 2, 3 and 4 ranks cut evenly. [rows, 3]
 at::Tensor rows(std::int64_t first, std::int64_t count) {
-  return at::arange(36, at::kFloat).view({12, 3}).remainder(5).narrow(
-      0, first, count);
+  return at::arange(36, at::kFloat)
+      .view({12, 3})
+      .remainder(5)
+      .narrow(0, first, count);
 }
 
 at::Tensor loss_of(const std::vector<at::Tensor>& weights,
@@ -78,8 +80,11 @@ TEST(Reducer, TwoStepsEqualTrainingOnAllRows) {
     descend(reference);
   }
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    EXPECT_LT((weights[i] - reference[i]).abs().max().item<float>(), 1e-3)
-        << weights[i] << "\n" << reference[i];
+    // Not bit for bit: Reducer divides by the ranks before it sums, and a
+    // third is not exact.
+    EXPECT_TRUE(at::allclose(weights[i], reference[i], 1e-5, 0))
+        << weights[i] << "\n"
+        << reference[i];
   }
   EXPECT_GE(counter->all_reduces, 4);  // two buckets, two steps
   group().remove_observer(counter);

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// From what the flags say and the machine has to a c10d::Backend: Gloo on a
+// CPU, NCCL on CUDA. Used by ProcessGroup::connect(); includes c10d.
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "common/torch/c10d_compat.h"
+#include "common/torch/process_group.h"
+
+namespace dai {
+
+struct BackendChoice {
+  std::string name;  // "gloo" or "nccl"
+  at::Device device = at::kCPU;
+  std::string via;  // the address or interface it talks from
+  std::chrono::milliseconds timeout{0};
+  // Its listening socket is open already. Null for NCCL.
+  c10::intrusive_ptr<::c10d::ProcessGroupGloo::Options> gloo;
+};
+
+// Everything about a backend that can be wrong on one rank alone, without a
+// word to the others. `hosts` are the ranks' node names.
+// Throws UsageError or Unavailable.
+BackendChoice choose_backend(const DistributedOptions& options,
+                             const LaunchContext& launch,
+                             const std::vector<std::string>& hosts);
+
+// Connects the ranks; collective. Throws std::runtime_error of one line.
+c10::intrusive_ptr<::c10d::Backend> form_backend(
+    const BackendChoice& choice, const LaunchContext& launch,
+    const c10::intrusive_ptr<::c10d::Store>& store);
+
+}  // namespace dai
