@@ -18,19 +18,21 @@ namespace dai {
 namespace {
 
 bool fast_exit_requested = false;
+bool another_rank_speaks = false;
 
 // bin/APP and out/APP lie side by side in the build folder.
 std::string default_out_dir(const std::string& app) {
   std::error_code error;
   const auto exe = std::filesystem::read_symlink("/proc/self/exe", error);
-  const auto root = error ? std::filesystem::current_path()
-                          : exe.parent_path().parent_path();
+  const auto root =
+      error ? std::filesystem::current_path() : exe.parent_path().parent_path();
   return (root / "out" / app).string();
 }
 
 // One line on stderr: the last thing that a failing rank says.
 void complain(const std::string& app, const LaunchContext& launch,
               const std::string& what) {
+  if (another_rank_speaks) return;
   const std::string line = what.substr(0, what.find('\n'));
   if (launch.world_size > 1) {
     fmt::print(stderr, "{}: [rank {}/{}] {}\n", app, launch.rank,
@@ -107,6 +109,7 @@ void App::write_outputs(int code) const {
 
 int run_app(int argc, char** argv, const AppSpec& spec,
             const std::function<void(App&)>& body) {
+  another_rank_speaks = false;
   App app;
   app.report_.app = spec.name;
   int code = kExitFailed;
@@ -151,6 +154,12 @@ int run_app(int argc, char** argv, const AppSpec& spec,
   return code;
 }
 
-void request_fast_exit() { fast_exit_requested = true; }
+void let_another_rank_speak() {
+  another_rank_speaks = true;
+}
+
+void request_fast_exit() {
+  fast_exit_requested = true;
+}
 
 }  // namespace dai

@@ -128,6 +128,10 @@ class App {
 int run_app(int argc, char** argv, const AppSpec& spec,
             const std::function<void(App&)>& body);
 
+// All ranks end for a reason that one of them prints: asks run_app to keep the
+// exit code of this rank and leave the line to that one.
+void let_another_rank_speak();
+
 // After a dead peer, a library's threads may never end: asks run_app to leave
 // by _Exit once the outputs are written, instead of through static teardown.
 void request_fast_exit();

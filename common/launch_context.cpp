@@ -66,6 +66,7 @@ void read_torchrun(const Variables& env, LaunchContext& out) {
   out.node_rank = env.number_or("GROUP_RANK", 0);
   out.node_count = env.number_or("GROUP_WORLD_SIZE", 1);
   out.restart_count = env.number_or("TORCHELASTIC_RESTART_COUNT", 0);
+  out.supervised = env.has("TORCHELASTIC_RUN_ID");
   out.agent_store = env.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   if (env.has("DAI_MASTER_LISTEN_FD") && out.rank == 0) {
     out.master_listen_fd = env.number("DAI_MASTER_LISTEN_FD");
@@ -112,20 +113,20 @@ std::string meeting_file(const std::string& job) {
 }
 
 void read_open_mpi(const Variables& env, LaunchContext& out) {
-  for (const char* name :
-       {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE"}) {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+                           "OMPI_COMM_WORLD_LOCAL_SIZE"}) {
     env.need("OMPI_COMM_WORLD_RANK", name);
   }
   out.launcher = Launcher::kOpenMpi;
+  out.supervised = true;
   out.rank = env.number("OMPI_COMM_WORLD_RANK");
   out.world_size = env.number("OMPI_COMM_WORLD_SIZE");
   out.local_rank = env.number("OMPI_COMM_WORLD_LOCAL_RANK");
   out.local_world_size = env.number("OMPI_COMM_WORLD_LOCAL_SIZE");
   if (env.has("PMIX_RANK") && env.number("PMIX_RANK") != out.rank) {
-    throw UsageError(fmt::format(
-        "OMPI_COMM_WORLD_RANK={} contradicts PMIX_RANK={}", out.rank,
-        env.number("PMIX_RANK")));
+    throw UsageError(
+        fmt::format("OMPI_COMM_WORLD_RANK={} contradicts PMIX_RANK={}",
+                    out.rank, env.number("PMIX_RANK")));
   }
   out.meeting_file = meeting_file("mpi-" + parent_identity());
 }
@@ -138,36 +139,36 @@ bool in_slurm_step(const Variables& env) {
 }
 
 void read_slurm(const Variables& env, LaunchContext& out) {
-  const char* size = env.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS"
-                                                     : "SLURM_NTASKS";
+  const char* size =
+      env.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
   for (const char* name : {size, "SLURM_LOCALID"}) {
     env.need("SLURM_PROCID", name);
   }
   out.launcher = Launcher::kSlurm;
+  out.supervised = true;
   out.rank = env.number("SLURM_PROCID");
   out.world_size = env.number(size);
   out.local_rank = env.number("SLURM_LOCALID");
   out.node_rank = env.number_or("SLURM_NODEID", 0);
-  out.node_count = env.number_or("SLURM_STEP_NUM_NODES",
-                                 env.number_or("SLURM_NNODES", 1));
+  out.node_count =
+      env.number_or("SLURM_STEP_NUM_NODES", env.number_or("SLURM_NNODES", 1));
   if (out.node_count < 1) {
     throw UsageError("SLURM_NNODES=0: a job has at least one node");
   }
   // srun spreads tasks evenly unless told otherwise.
-  out.local_world_size =
-      (out.world_size + out.node_count - 1) / out.node_count;
+  out.local_world_size = (out.world_size + out.node_count - 1) / out.node_count;
   out.restart_count = env.number_or("SLURM_RESTART_COUNT", 0);
-  out.meeting_file = meeting_file(
-      fmt::format("slurm-{}.{}.{}", env.text("SLURM_JOB_ID"),
-                  env.text("SLURM_STEP_ID"), out.restart_count));
+  out.meeting_file =
+      meeting_file(fmt::format("slurm-{}.{}.{}", env.text("SLURM_JOB_ID"),
+                               env.text("SLURM_STEP_ID"), out.restart_count));
 }
 
 void validate(const Variables& env, LaunchContext& out) {
   if (out.world_size < 1 || out.rank >= out.world_size) {
-    throw UsageError(fmt::format("rank {} of {} ranks ({}): a rank is below "
-                                 "the number of ranks",
-                                 out.rank, out.world_size,
-                                 to_string(out.launcher)));
+    throw UsageError(
+        fmt::format("rank {} of {} ranks ({}): a rank is below "
+                    "the number of ranks",
+                    out.rank, out.world_size, to_string(out.launcher)));
   }
   if (out.local_world_size < 1 || out.local_rank >= out.local_world_size ||
       out.local_world_size > out.world_size) {
@@ -203,10 +204,14 @@ void validate(const Variables& env, LaunchContext& out) {
 
 const char* to_string(Launcher launcher) {
   switch (launcher) {
-    case Launcher::kTorchrun: return "torchrun";
-    case Launcher::kOpenMpi: return "mpirun";
-    case Launcher::kSlurm: return "srun";
-    case Launcher::kNone: break;
+    case Launcher::kTorchrun:
+      return "torchrun";
+    case Launcher::kOpenMpi:
+      return "mpirun";
+    case Launcher::kSlurm:
+      return "srun";
+    case Launcher::kNone:
+      break;
   }
   return "none";
 }
@@ -220,8 +225,7 @@ LaunchContext launch_context_from_environment(const Environment& get) {
   out.host = host;
   if (env.has("RANK") || env.has("WORLD_SIZE")) {
     read_torchrun(env, out);
-    refuse_stray_rank(env, out, "OMPI_COMM_WORLD_RANK",
-                      "OMPI_COMM_WORLD_SIZE");
+    refuse_stray_rank(env, out, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE");
     if (in_slurm_step(env)) {
       refuse_stray_rank(env, out, "SLURM_PROCID", "SLURM_NTASKS");
     }

@@ -45,6 +45,10 @@ struct LaunchContext {
   // dai_launch hands rank 0 a socket that listens already: no port race.
   std::optional<int> master_listen_fd;
 
+  // A launcher watches the ranks and shows their output together; ranks that
+  // were started by hand may each have a terminal of their own.
+  bool supervised = false;
+
   std::string host;  // this node's name, for messages
 };
 

@@ -135,8 +135,7 @@ void OptionSet::add(const std::string& flag, std::string& value,
       ->capture_default_str()
       ->type_name(fmt::format("{}", fmt::join(choices, "|")))
       ->check([choices](const std::string& given) -> std::string {
-        if (std::find(choices.begin(), choices.end(), given) !=
-            choices.end()) {
+        if (std::find(choices.begin(), choices.end(), given) != choices.end()) {
           return "";
         }
         return fmt::format("'{}' is none of {}", given,
@@ -155,8 +154,7 @@ void OptionSet::preset(const std::string& name, std::function<void()> apply) {
 
 bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   CLI::App cli(spec.shows, spec.name);
-  cli.option_defaults()->multi_option_policy(
-      CLI::MultiOptionPolicy::TakeLast);
+  cli.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   cli.footer(fmt::format(
       "Example:\n  {}\n\nExit codes: 0 ran and every check passed, 1 failed, "
       "2 wrong usage, 77 cannot run here.",
@@ -169,8 +167,8 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   std::string config;
   set.add("--seed", seed, "seed of every random stream", 0);
   set.add_flag("--smoke", smoke, "the smallest real run: --preset smoke");
-  set.add("--preset", app.preset_,
-          {std::begin(kPresets), std::end(kPresets)}, "set of sizes");
+  set.add("--preset", app.preset_, {std::begin(kPresets), std::end(kPresets)},
+          "set of sizes");
   set.add("--config", config, "YAML file with the flags' names as keys");
   set.add("--json", app.json_path_, "write every number printed to this file");
   set.add("--trace", app.trace_path_, "write a Chrome/Perfetto trace here");
@@ -210,8 +208,7 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
       std::any_of(set.presets_.begin(), set.presets_.end(),
                   [&](const auto& preset) { return preset.first == chosen; });
   if (!known) {
-    throw UsageError(
-        fmt::format("{} has no preset {}", spec.name, chosen));
+    throw UsageError(fmt::format("{} has no preset {}", spec.name, chosen));
   }
   if (!chosen.empty()) app.preset_ = chosen;
   app.report_.seed = static_cast<std::uint64_t>(seed);

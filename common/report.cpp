@@ -17,8 +17,8 @@ namespace dai {
 namespace {
 
 bool looks_numeric(const std::string& cell) {
-  return !cell.empty() && cell.find_first_not_of(
-                              "0123456789.,+-%ex") == std::string::npos;
+  return !cell.empty() &&
+         cell.find_first_not_of("0123456789.,+-%ex") == std::string::npos;
 }
 
 std::string first_match(const char* file, const std::string& key) {
@@ -90,7 +90,9 @@ std::string Table::to_string() const {
   return out;
 }
 
-bool Check::ok() const { return std::fabs(value) <= tolerance; }
+bool Check::ok() const {
+  return std::fabs(value) <= tolerance;
+}
 
 std::string Check::to_string() const {
   return fmt::format("check: {} = {:.6g} (tolerance {:.6g}) {}", name, value,

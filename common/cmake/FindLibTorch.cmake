@@ -29,10 +29,14 @@ find_path(LibTorch_INCLUDE_DIR torch/csrc/distributed/c10d/ProcessGroup.hpp
           PATHS ${LIBTORCH}/include NO_DEFAULT_PATH)
 # The wheel ships Gloo's code inside torch_cpu but not its headers.
 find_path(LibTorch_GLOO_INCLUDE_DIR gloo/rendezvous/store.h)
-if(EXISTS ${LIBTORCH}/include/torch/headeronly/version.h)
-  file(STRINGS ${LIBTORCH}/include/torch/headeronly/version.h line
-       REGEX "define TORCH_VERSION \"")
-  string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" LibTorch_VERSION "${line}")
+set(version_header ${LIBTORCH}/include/torch/headeronly/version.h)
+if(EXISTS ${version_header})
+  file(STRINGS ${version_header} lines
+       REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) [0-9]+")
+  list(JOIN lines " " lines)
+  string(REGEX REPLACE
+    "^[^0-9]*([0-9]+)[^0-9]+([0-9]+)[^0-9]+([0-9]+).*$" "\\1.\\2.\\3"
+    LibTorch_VERSION "${lines}")
 endif()
 
 include(FindPackageHandleStandardArgs)

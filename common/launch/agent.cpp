@@ -41,7 +41,7 @@ UniqueFd make_signal_fd() {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&set, signal);
-  struct sigaction hangup {};
+  struct sigaction hangup{};
   sigaction(SIGHUP, nullptr, &hangup);
   if (hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);  // not nohup
   // Inherited as ignored, SIGCHLD would make our children vanish unseen.

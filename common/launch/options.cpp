@@ -172,11 +172,10 @@ const Flag& find_flag(const std::string& given) {
     names.emplace_back(flag.name);
   }
   const std::string nearest = closest_match(name, names);
-  throw UsageError(nearest.empty()
-                       ? fmt::format("unknown flag {} (--help lists them)",
-                                     given)
-                       : fmt::format("unknown flag {}, did you mean {}?",
-                                     given, nearest));
+  throw UsageError(
+      nearest.empty()
+          ? fmt::format("unknown flag {} (--help lists them)", given)
+          : fmt::format("unknown flag {}, did you mean {}?", given, nearest));
 }
 
 void check_together(const LaunchOptions& o) {

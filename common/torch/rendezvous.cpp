@@ -261,7 +261,14 @@ void agree_on_start(::c10d::Store& store, const LaunchContext& launch,
                 fmt::format("{}\n{}", kVerdictNames[static_cast<int>(verdict)],
                             first_line(text)),
                 timeout);
-  if (own) std::rethrow_exception(own);
+  if (own) {
+    // Ranks with the same trouble say it once, with the voice of the lowest.
+    const auto same = std::find(said.begin(), said.end(), said[launch.rank]);
+    if (same - said.begin() < launch.rank && launch.supervised) {
+      let_another_rank_speak();
+    }
+    std::rethrow_exception(own);
+  }
 
   // Of several failures the worst is everybody's: failed, usage, unavailable.
   for (const Verdict bad :
@@ -269,6 +276,7 @@ void agree_on_start(::c10d::Store& store, const LaunchContext& launch,
     for (int rank = 0; rank < launch.world_size; ++rank) {
       const std::string name = first_line(said[rank]);
       if (name != kVerdictNames[static_cast<int>(bad)]) continue;
+      if (launch.supervised) let_another_rank_speak();  // that one
       throw_as(bad, fmt::format("rank {}: {}", rank,
                                 said[rank].substr(name.size() + 1)));
     }

@@ -204,6 +204,7 @@ class FirstDistributed(unittest.TestCase):
     def test_microbatches_that_the_ranks_cannot_share(self):
         ran = self.run_app("--microbatches", "12", ranks=5)
         self.expect(ran, 2, "--microbatches 12 .* 5 ranks")
+        self.assertEqual(len(self.said_by_app(ran)), 1, ran.err)
 
     def bad_data(self, why):
         for ranks in (0, 2):

@@ -30,21 +30,20 @@ struct Ran {
 
 class AppContract : public testing::Test {
  protected:
-  void SetUp() override {
-    std::filesystem::create_directories(dir_);
-  }
+  void SetUp() override { std::filesystem::create_directories(dir_); }
   void TearDown() override {
-    for (const char* name : {"RANK", "WORLD_SIZE", "MASTER_ADDR",
-                             "MASTER_PORT"}) {
+    for (const char* name :
+         {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) {
       unsetenv(name);
     }
     std::filesystem::remove_all(dir_);
   }
 
-  Ran run(std::vector<std::string> arguments,
-          const std::function<void(App&)>& body = [](App& app) {
-            app.check("x", 0, 0);
-          }) {
+  Ran run(
+      std::vector<std::string> arguments,
+      const std::function<void(App&)>& body = [](App& app) {
+        app.check("x", 0, 0);
+      }) {
     Ran ran{};
     std::string backend = "gloo";
     AppSpec spec{.name = "ch01_probe",
@@ -103,8 +102,7 @@ TEST_F(AppContract, EveryEndingHasItsCodeAndOneLine) {
       run({}, [](App&) { throw Unavailable("needs 2 GPUs, found 0"); });
   EXPECT_EQ(missing.code, 77);
   EXPECT_THAT(missing.err, HasSubstr("needs 2 GPUs, found 0"));
-  const Ran failed =
-      run({}, [](App&) { throw std::runtime_error("a\nb\nc"); });
+  const Ran failed = run({}, [](App&) { throw std::runtime_error("a\nb\nc"); });
   EXPECT_EQ(failed.code, 1);
   EXPECT_EQ(failed.err, "ch01_probe: a\n");
   EXPECT_EQ(run({}, [](App&) { throw 3; }).code, 1);

@@ -54,10 +54,10 @@ Recorded open_mpi() {
 }
 
 Recorded slurm() {
-  return {{"SLURM_PROCID", "1"},      {"SLURM_NTASKS", "2"},
-          {"SLURM_LOCALID", "1"},     {"SLURM_NODEID", "0"},
-          {"SLURM_NNODES", "1"},      {"SLURM_JOB_ID", "42"},
-          {"SLURM_STEP_ID", "0"},     {"SLURM_STEP_NUM_TASKS", "2"},
+  return {{"SLURM_PROCID", "1"},        {"SLURM_NTASKS", "2"},
+          {"SLURM_LOCALID", "1"},       {"SLURM_NODEID", "0"},
+          {"SLURM_NNODES", "1"},        {"SLURM_JOB_ID", "42"},
+          {"SLURM_STEP_ID", "0"},       {"SLURM_STEP_NUM_TASKS", "2"},
           {"SLURM_STEP_NUM_NODES", "1"}};
 }
 
@@ -99,8 +99,8 @@ TEST(LaunchContext, ReadsTorchrun) {
 TEST(LaunchContext, OnlyRankZeroTakesTheListeningSocket) {
   const Recorded socket = {{"DAI_MASTER_LISTEN_FD", "7"}};
   EXPECT_FALSE(read(with(torchrun(), socket)).master_listen_fd.has_value());
-  const auto zero =
-      read(with(with(torchrun(), socket), {{"RANK", "0"}, {"LOCAL_RANK", "0"}}));
+  const auto zero = read(
+      with(with(torchrun(), socket), {{"RANK", "0"}, {"LOCAL_RANK", "0"}}));
   EXPECT_EQ(zero.master_listen_fd, 7);
 }
 
@@ -121,8 +121,7 @@ TEST(LaunchContext, ReadsSlurmButOnlyInsideAStep) {
   EXPECT_EQ(launch.local_world_size, 2);
   EXPECT_THAT(launch.meeting_file, testing::HasSubstr("slurm-42.0.0"));
   // A batch script outside srun sees SLURM_PROCID=0 and the job's NTASKS.
-  EXPECT_EQ(read(without(slurm(), "SLURM_STEP_ID")).launcher,
-            Launcher::kNone);
+  EXPECT_EQ(read(without(slurm(), "SLURM_STEP_ID")).launcher, Launcher::kNone);
   EXPECT_EQ(read(with(slurm(), {{"SLURM_STEP_ID", "4294967291"}})).launcher,
             Launcher::kNone);
 }

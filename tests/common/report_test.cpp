@@ -30,8 +30,7 @@ TEST(Check, PassesUpToItsToleranceAndNeverOnNan) {
   EXPECT_TRUE((Check{"x", -0.5, 0.5}).ok());
   EXPECT_FALSE((Check{"x", 0.6, 0.5}).ok());
   EXPECT_FALSE((Check{"x", std::nan(""), 1}).ok());
-  EXPECT_FALSE(
-      (Check{"x", std::numeric_limits<double>::infinity(), 1}).ok());
+  EXPECT_FALSE((Check{"x", std::numeric_limits<double>::infinity(), 1}).ok());
   EXPECT_EQ((Check{"max|a - b|", 0, 0}).to_string(),
             "check: max|a - b| = 0 (tolerance 0) ok");
   EXPECT_EQ((Check{"x", 2, 1}).to_string(),
@@ -46,8 +45,8 @@ TEST(Report, HasTheOneShape) {
   report.metrics["step_ms"] = 1.5;
   report.extra["curves"] = {{"loss", {2.0, 1.0}}};
   const auto json = nlohmann::json::parse(report.to_json(1).dump());
-  for (const char* key : {"schema", "app", "version", "check", "checks",
-                          "seed", "machine", "ranks", "metrics", "curves"}) {
+  for (const char* key : {"schema", "app", "version", "check", "checks", "seed",
+                          "machine", "ranks", "metrics", "curves"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
   EXPECT_EQ(json["check"], "failed");

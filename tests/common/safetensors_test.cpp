@@ -137,17 +137,11 @@ TEST_F(Safetensors, TheWriterRefusesMisuseAndLeavesNothing) {
   const Writer::Entry a{"a", Dtype::F32, {1}};
   const Writer::Entry b{"b", Dtype::F32, {1}};
   EXPECT_THAT(misuse([&] { Writer(path, {a, a}); }), HasSubstr("twice"));
-  EXPECT_THAT(misuse([&] {
-                Writer(path, {{"__metadata__", Dtype::U8, {}}});
-              }),
+  EXPECT_THAT(misuse([&] { Writer(path, {{"__metadata__", Dtype::U8, {}}}); }),
               HasSubstr("reserved"));
-  EXPECT_THAT(misuse([&] {
-                Writer(path, {{"a", Dtype::U8, {-1}}});
-              }),
+  EXPECT_THAT(misuse([&] { Writer(path, {{"a", Dtype::U8, {-1}}}); }),
               HasSubstr("negative"));
-  EXPECT_THAT(misuse([&] {
-                Writer(path, {b, a}).write("b", bytes_of(one));
-              }),
+  EXPECT_THAT(misuse([&] { Writer(path, {b, a}).write("b", bytes_of(one)); }),
               HasSubstr("out of order"));
   EXPECT_THAT(misuse([&] { Writer(path, {a}).write("a", {}); }),
               HasSubstr("needs 4 bytes, got 0"));

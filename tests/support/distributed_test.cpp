@@ -22,15 +22,20 @@ std::unique_ptr<ProcessGroup> the_group;
 bool cuda_needed = false;
 
 // What another rank than 0 has to say: its failures, with its number.
+// It remembers the test: asking GoogleTest for it from OnTestPartResult would
+// wait for a lock that the caller holds.
 class FailurePrinter : public ::testing::EmptyTestEventListener {
+  void OnTestStart(const ::testing::TestInfo& test) override {
+    test_ = std::string(test.test_suite_name()) + "." + test.name();
+  }
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "[rank %d/%d] %s.%s %s:%d: %s\n", the_launch->rank,
-                 the_launch->world_size, test ? test->test_suite_name() : "",
-                 test ? test->name() : "", result.file_name(),
+    std::fprintf(stderr, "[rank %d/%d] %s %s:%d: %s\n", the_launch->rank,
+                 the_launch->world_size, test_.c_str(),
+                 result.file_name() ? result.file_name() : "",
                  result.line_number(), result.message());
   }
+  std::string test_;
 };
 
 int run(int argc, char** argv) {
