@@ -27,7 +27,8 @@ double ScalingBreakdown::efficiency() const {
 
 std::string ScalingBreakdown::to_table() const {
   Table table({"part of a step (ms)", "1 rank",
-               fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"),
+               ranks == 1 ? std::string("1 rank, as a group")
+                          : fmt::format("{} ranks", ranks),
                fmt::format("ideal (1 rank / {})", ranks), "lost"});
   const auto add_row = [&](const char* name, double one, double all) {
     table.add_row({name, fmt::format("{:.3f}", one), fmt::format("{:.3f}", all),

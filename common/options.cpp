@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <set>
 
 #include "common/closest_match.h"
 #include "common/errors.h"
@@ -48,27 +49,36 @@ std::vector<std::string> arguments_from_yaml(const std::string& path,
   } catch (const YAML::Exception& error) {
     throw UsageError(fmt::format("--config {}:{}: {}", path,
                                  error.mark.line + 1, error.msg));
+  } catch (const std::exception&) {  // a folder, a device
+    throw UsageError(fmt::format("--config {}: not a readable file", path));
   }
   if (!root.IsMap()) {
     throw UsageError(fmt::format(
         "--config {}: a mapping of flag names to values is expected", path));
   }
   std::vector<std::string> arguments;
+  std::set<std::string> seen;
   for (const auto& entry : root) {
     const std::string where =
         fmt::format("--config {}:{}", path, entry.first.Mark().line + 1);
     if (!entry.first.IsScalar() || !entry.second.IsScalar()) {
       throw UsageError(where + ": one value for each key is expected");
     }
-    const std::string flag = "--" + entry.first.Scalar();
-    const auto names = option_names(cli);
-    if (std::find(names.begin(), names.end(), flag) == names.end() ||
-        flag == "--config" || flag == "--help") {
-      try {
-        refuse_unknown("key", flag, cli);
-      } catch (const UsageError& error) {
-        throw UsageError(where + ": " + error.what());
-      }
+    const std::string key = entry.first.Scalar();
+    const std::string flag = "--" + key;
+    if (key == "config" || key == "help") {
+      throw UsageError(where + ": " + key + " has no place in a file");
+    }
+    if (!seen.insert(key).second) {
+      throw UsageError(where + ": " + key + " is given twice");
+    }
+    const CLI::Option* option = cli.get_option_no_throw(flag);
+    if (option == nullptr) {
+      const std::string near = closest_match(flag, option_names(cli));
+      throw UsageError(fmt::format(
+          "{}: unknown key {}{}", where, key,
+          near.empty() ? "; the keys are the flags' names, see --help"
+                       : fmt::format(", did you mean {}?", near.substr(2))));
     }
     arguments.push_back(flag + "=" + entry.second.Scalar());
   }

@@ -144,11 +144,19 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
   EXPECT_THAT(refused({"--config", path("none.yaml")}),
               HasSubstr("cannot read"));
   write("typo.yaml", "lr: 1\nstpes: 20\n");
-  EXPECT_THAT(refused({"--config", path("typo.yaml")}),
-              AllOf(HasSubstr("typo.yaml:2"), HasSubstr("mean --steps?")));
+  EXPECT_THAT(
+      refused({"--config", path("typo.yaml")}),
+      AllOf(HasSubstr("typo.yaml:2"), HasSubstr("stpes, did you mean steps?")));
   write("list.yaml", "steps: [1, 2]\n");
   EXPECT_THAT(refused({"--config", path("list.yaml")}),
               HasSubstr("one value for each key"));
+  write("twice.yaml", "steps: 3\nsteps: 4\n");
+  EXPECT_THAT(refused({"--config", path("twice.yaml")}),
+              HasSubstr("twice.yaml:2: steps is given twice"));
+  write("nested.yaml", "config: other.yaml\n");
+  EXPECT_THAT(refused({"--config", path("nested.yaml")}),
+              HasSubstr("no place in a file"));
+  EXPECT_THAT(refused({"--config", dir_}), HasSubstr("not a readable file"));
   write("broken.yaml", "steps: [1\n");
   EXPECT_THAT(refused({"--config", path("broken.yaml")}),
               HasSubstr("broken.yaml"));
