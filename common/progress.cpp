@@ -17,7 +17,7 @@ Progress::Progress(std::string label, std::int64_t total, bool enabled,
       unit_(std::move(unit)),
       enabled_(enabled),
       output_(output),
-      terminal_(::isatty(::fileno(output.file)) == 1),
+      terminal_(output.columns > 0 || ::isatty(::fileno(output.file)) == 1),
       next_s_(terminal_ ? output.terminal_interval_s
                         : output.plain_interval_s) {}
 
@@ -57,8 +57,9 @@ void Progress::show() {
     // A line that wraps cannot be rewritten: \r goes back to its last row.
     winsize size{};
     ::ioctl(::fileno(output_.file), TIOCGWINSZ, &size);
-    if (size.ws_col > 1) {
-      line.resize(std::min<std::size_t>(line.size(), size.ws_col - 1u));
+    const int columns = output_.columns > 0 ? output_.columns : size.ws_col;
+    if (columns > 1) {
+      line.resize(std::min<std::size_t>(line.size(), columns - 1));
     }
     line = "\r" + line + "\x1b[K";
   } else {

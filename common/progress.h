@@ -23,6 +23,7 @@ struct ProgressOutput {
   std::FILE* file = stderr;
   double terminal_interval_s = 0.1;  // rewriting faster only costs time
   double plain_interval_s = 5;
+  int columns = 0;  // of the terminal; 0: ask `file` whether it is one
 };
 
 class Progress {
