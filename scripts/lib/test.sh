@@ -10,7 +10,7 @@ Sets up (with --tests), builds everything, and runs unit, distributed, smoke
 and meta tests. CTest's summary is the last thing printed; its exit code is
 returned. JUnit results: build/<preset>/junit.xml.
 
-  --full    default sizes instead of smoke sizes, and the tests labelled
+  --full    the default sizes as well as smoke sizes: all tests labelled
             nightly
 example: scripts/book test -- -R launch
 EOF
@@ -36,7 +36,6 @@ verb_test() {
   build_targets
   if [[ -n $full ]]; then
     # The test presets leave the nightly tests out: go round them.
-    export DAI_TEST_FULL=1
     run_ctest --test-dir "$BUILD" --no-tests=error "${extra[@]}"
   else
     run_ctest --preset "$PRESET" "${extra[@]}"
