@@ -89,8 +89,16 @@ int App::judge() const {
 }
 
 // Half an hour of training must not end in "no such folder".
-void App::refuse_unwritable_outputs() const {
+void App::open_outputs() {
   if (!is_rank0()) return;
+  if (!out_dir_.empty()) {
+    std::error_code error;
+    std::filesystem::create_directories(out_dir_, error);
+    if (error) {
+      throw UsageError(fmt::format("--out {}: {}", out_dir_, error.message()));
+    }
+    if (json_path_.empty()) json_path_ = out_dir_ + "/report.json";
+  }
   for (const std::string& path : {json_path_, trace_path_}) {
     if (!path.empty()) AtomicFile probe(path);  // never committed
   }
@@ -123,7 +131,7 @@ int run_app(int argc, char** argv, const AppSpec& spec,
       if (!app.is_rank0()) return kExitUsage;
       throw;
     }
-    app.refuse_unwritable_outputs();
+    app.open_outputs();
     app.trace_ = std::make_unique<Trace>(app.launch().rank, app.launch().host);
     body(app);
     code = app.judge();

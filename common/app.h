@@ -22,6 +22,7 @@
 // Options every app has: --help --smoke --preset NAME --config FILE.yaml
 // --seed N --json FILE --trace FILE --out DIR.
 // A flag on the command line beats the YAML file, which beats the preset.
+// --out also takes report.json, unless --json names another place.
 // --smoke is --preset smoke. An unknown flag or YAML key exits 2 and names the
 // nearest one that exists.
 
@@ -112,7 +113,7 @@ class App {
                      const std::function<void(App&)>&);
   friend bool parse_options(int, char**, const AppSpec&, App&);
   int judge() const;  // prints the checks, returns an exit code
-  void refuse_unwritable_outputs() const;
+  void open_outputs();
   void write_outputs(int code) const;
 
   Report report_;

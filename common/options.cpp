@@ -10,6 +10,7 @@
 
 #include "common/closest_match.h"
 #include "common/errors.h"
+#include "common/file.h"
 
 namespace dai {
 namespace {
@@ -37,26 +38,30 @@ std::vector<std::string> option_names(const CLI::App& cli) {
           : fmt::format("unknown {} {}, did you mean {}?", what, given, near));
 }
 
-// A YAML file is a list of the flags' names and values: it becomes arguments
-// that stand before those of the command line, where the last one wins.
-std::vector<std::string> arguments_from_yaml(const std::string& path,
-                                             const CLI::App& cli) {
+struct FileEntry {
+  std::string argument;  // "--steps=200"
+  std::string where;     // "--config run.yaml:3"
+};
+
+// A YAML file is a list of the flags' names and values: each becomes an
+// argument that is read before those of the command line.
+std::vector<FileEntry> entries_of_yaml(const std::string& path,
+                                       const CLI::App& cli) {
   YAML::Node root;
   try {
-    root = YAML::LoadFile(path);
-  } catch (const YAML::BadFile&) {
-    throw UsageError(fmt::format("--config {}: cannot read the file", path));
+    // The file is read here: yaml-cpp leaks when it is given a folder.
+    root = YAML::Load(read_file(path));
   } catch (const YAML::Exception& error) {
     throw UsageError(fmt::format("--config {}:{}: {}", path,
                                  error.mark.line + 1, error.msg));
-  } catch (const std::exception&) {  // a folder, a device
-    throw UsageError(fmt::format("--config {}: not a readable file", path));
+  } catch (const std::exception& error) {
+    throw UsageError(fmt::format("--config: {}", error.what()));
   }
   if (!root.IsMap()) {
     throw UsageError(fmt::format(
         "--config {}: a mapping of flag names to values is expected", path));
   }
-  std::vector<std::string> arguments;
+  std::vector<FileEntry> entries;
   std::set<std::string> seen;
   for (const auto& entry : root) {
     const std::string where =
@@ -80,29 +85,47 @@ std::vector<std::string> arguments_from_yaml(const std::string& path,
           near.empty() ? "; the keys are the flags' names, see --help"
                        : fmt::format(", did you mean {}?", near.substr(2))));
     }
-    arguments.push_back(flag + "=" + entry.second.Scalar());
+    entries.push_back({flag + "=" + entry.second.Scalar(), where});
   }
-  return arguments;
+  return entries;
 }
 
-// Reads one option ahead of the real parse; the last mention wins.
-std::string look_ahead(const std::vector<std::string>& arguments,
-                       const std::string& flag) {
-  std::string value;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i] == flag && i + 1 < arguments.size()) {
-      value = arguments[i + 1];
-    } else if (arguments[i].rfind(flag + "=", 0) == 0) {
-      value = arguments[i].substr(flag.size() + 1);
+// Sets the variables that the arguments name; the last mention wins. Throws
+// CLI::CallForHelp, and UsageError for what cannot be accepted.
+void parse(CLI::App& cli, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  try {
+    cli.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    throw;
+  } catch (const CLI::ExtrasError&) {
+    const auto rest = cli.remaining();
+    refuse_unknown(rest.front().rfind("-", 0) == 0 ? "flag" : "argument",
+                   rest.front().substr(0, rest.front().find('=')), cli);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    throw UsageError(what.substr(0, what.find(':')) + " needs a value");
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(error.what());
+  }
+}
+
+void parse(CLI::App& cli, const std::vector<FileEntry>& entries) {
+  for (const FileEntry& entry : entries) {
+    try {
+      parse(cli, std::vector{entry.argument});
+    } catch (const UsageError& error) {
+      throw UsageError(entry.where + ": " + error.what());
     }
   }
-  return value;
 }
 
-bool wants_smoke(const std::vector<std::string>& arguments) {
-  return std::any_of(arguments.begin(), arguments.end(), [](const auto& a) {
-    return a == "--smoke" || a == "--smoke=true";
-  });
+std::string chosen_preset(bool smoke, const std::string& preset) {
+  if (smoke && !preset.empty() && preset != "smoke") {
+    throw UsageError(
+        fmt::format("--smoke and --preset {} contradict each other", preset));
+  }
+  return smoke ? "smoke" : preset;
 }
 
 template <typename T>
@@ -135,7 +158,12 @@ void OptionSet::add(const std::string& flag, double& value,
 
 void OptionSet::add(const std::string& flag, std::string& value,
                     const std::string& help) {
-  cli_.add_option(flag, value, help)->capture_default_str()->type_name("TEXT");
+  cli_.add_option(flag, value, help)
+      ->capture_default_str()
+      ->type_name("TEXT")
+      ->check([](const std::string& given) -> std::string {
+        return given.empty() ? "an empty value says nothing" : "";
+      });
 }
 
 void OptionSet::add(const std::string& flag, std::string& value,
@@ -174,53 +202,51 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   if (spec.declare) spec.declare(set);
   auto seed = static_cast<std::int64_t>(1234);
   bool smoke = false;
+  std::string preset = app.preset_;  // for --help to show
   std::string config;
   set.add("--seed", seed, "seed of every random stream", 0);
   set.add_flag("--smoke", smoke, "the smallest real run: --preset smoke");
-  set.add("--preset", app.preset_, {std::begin(kPresets), std::end(kPresets)},
+  set.add("--preset", preset, {std::begin(kPresets), std::end(kPresets)},
           "set of sizes");
   set.add("--config", config, "YAML file with the flags' names as keys");
   set.add("--json", app.json_path_, "write every number printed to this file");
   set.add("--trace", app.trace_path_, "write a Chrome/Perfetto trace here");
-  set.add("--out", app.out_dir_, "folder for outputs");
+  set.add("--out", app.out_dir_,
+          "folder for what the app writes, with report.json as by --json");
 
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  const std::string config_path = look_ahead(arguments, "--config");
-  if (!config_path.empty()) {
-    auto from_file = arguments_from_yaml(config_path, cli);
-    arguments.insert(arguments.begin(), from_file.begin(), from_file.end());
-  }
-  const std::string asked = look_ahead(arguments, "--preset");
-  const bool ask_smoke = wants_smoke(arguments);
-  if (ask_smoke && !asked.empty() && asked != "smoke") {
-    throw UsageError(
-        fmt::format("--smoke and --preset {} contradict each other", asked));
-  }
-  const std::string chosen = ask_smoke ? "smoke" : asked;
-  for (const auto& [name, apply] : set.presets_) {
-    if (name == (chosen.empty() ? "laptop" : chosen)) apply();
-  }
+  // A preset lies under the file, and the file under the command line; but
+  // which preset and which file these two say. So all is read once to learn
+  // that, and once more on top of the preset.
+  const std::vector<std::string> command_line(argv + 1, argv + argc);
+  preset.clear();
   try {
-    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
-    cli.parse(arguments);
+    parse(cli, command_line);
   } catch (const CLI::CallForHelp&) {
     if (app.is_rank0()) fmt::print("{}", cli.help());
     return false;
-  } catch (const CLI::ExtrasError&) {
-    const auto rest = cli.remaining();
-    refuse_unknown(rest.front().rfind("-", 0) == 0 ? "flag" : "argument",
-                   rest.front().substr(0, rest.front().find('=')), cli);
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
   }
-  const bool known =
-      chosen.empty() || chosen == "laptop" ||
-      std::any_of(set.presets_.begin(), set.presets_.end(),
-                  [&](const auto& preset) { return preset.first == chosen; });
+  std::string chosen = chosen_preset(smoke, preset);
+  std::vector<FileEntry> entries;
+  if (!config.empty()) {
+    entries = entries_of_yaml(config, cli);
+    smoke = false;
+    preset.clear();
+    parse(cli, entries);
+    if (chosen.empty()) chosen = chosen_preset(smoke, preset);
+  }
+  if (chosen.empty()) chosen = app.preset_;
+  bool known = chosen == app.preset_;
+  for (const auto& [name, apply] : set.presets_) {
+    if (name != chosen) continue;
+    apply();
+    known = true;
+  }
   if (!known) {
     throw UsageError(fmt::format("{} has no preset {}", spec.name, chosen));
   }
-  if (!chosen.empty()) app.preset_ = chosen;
+  parse(cli, entries);
+  parse(cli, command_line);
+  app.preset_ = chosen;
   app.report_.seed = static_cast<std::uint64_t>(seed);
   return true;
 }

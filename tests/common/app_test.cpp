@@ -121,6 +121,12 @@ TEST_F(AppContract, FlagBeatsFileBeatsPreset) {
   EXPECT_EQ(run({"--config=" + path("a.yaml"), "--steps=9"}).steps, 9);
   write("b.yaml", "preset: smoke\n");
   EXPECT_EQ(run({"--config", path("b.yaml")}).steps, 3);
+  write("yes.yaml", "smoke: yes\n");
+  EXPECT_EQ(run({"--config", path("yes.yaml")}).steps, 3);
+  write("laptop.yaml", "preset: laptop\nlr: 0.5\n");
+  const Ran mixed = run({"--smoke", "--config", path("laptop.yaml")});
+  EXPECT_EQ(mixed.steps, 3);
+  EXPECT_EQ(mixed.lr, 0.5);
 }
 
 TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
@@ -134,7 +140,8 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
               HasSubstr("unknown flag --stpes, did you mean --steps?"));
   EXPECT_THAT(refused({"--steps=x"}), HasSubstr("'x' is not a number"));
   EXPECT_THAT(refused({"--steps", "0"}), HasSubstr("below the least value, 1"));
-  EXPECT_THAT(refused({"--steps"}), HasSubstr("--steps"));
+  EXPECT_THAT(refused({"--steps"}), HasSubstr("--steps needs a value"));
+  EXPECT_THAT(refused({"--json", ""}), HasSubstr("--json"));
   EXPECT_THAT(refused({"extra"}), HasSubstr("extra"));
   EXPECT_THAT(refused({"--backend", "smtp"}), HasSubstr("gloo, nccl"));
   EXPECT_THAT(refused({"--preset", "huge"}), HasSubstr("laptop"));
@@ -142,7 +149,7 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
   EXPECT_THAT(refused({"--smoke", "--preset", "laptop"}),
               HasSubstr("contradict"));
   EXPECT_THAT(refused({"--config", path("none.yaml")}),
-              HasSubstr("cannot read"));
+              HasSubstr("cannot open"));
   write("typo.yaml", "lr: 1\nstpes: 20\n");
   EXPECT_THAT(
       refused({"--config", path("typo.yaml")}),
@@ -156,7 +163,14 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
   write("nested.yaml", "config: other.yaml\n");
   EXPECT_THAT(refused({"--config", path("nested.yaml")}),
               HasSubstr("no place in a file"));
-  EXPECT_THAT(refused({"--config", dir_}), HasSubstr("not a readable file"));
+  EXPECT_THAT(refused({"--config", dir_}), HasSubstr(dir_));
+  // A value that cannot be names the line it stands on.
+  write("value.yaml", "lr: 1\nsteps: abc\n");
+  EXPECT_THAT(refused({"--config", path("value.yaml")}),
+              AllOf(HasSubstr("value.yaml:2"), HasSubstr("abc")));
+  write("maybe.yaml", "smoke: maybe\n");
+  EXPECT_THAT(refused({"--config", path("maybe.yaml")}),
+              HasSubstr("maybe.yaml:1"));
   write("broken.yaml", "steps: [1\n");
   EXPECT_THAT(refused({"--config", path("broken.yaml")}),
               HasSubstr("broken.yaml"));
@@ -192,6 +206,16 @@ TEST_F(AppContract, AnOutputThatCannotBeIsRefusedBeforeTheWork) {
   EXPECT_EQ(nowhere.code, 2);
   EXPECT_FALSE(ran_body);
   EXPECT_THAT(nowhere.err, HasSubstr("no/such/folder"));
+}
+
+TEST_F(AppContract, OutTakesTheReport) {
+  const auto proved = [](App& app) { app.check("x", 0, 0); };
+  EXPECT_EQ(run({"--out", path("new/folder")}, proved).code, 0);
+  EXPECT_EQ(read_json("new/folder/report.json")["check"], "ok");
+  write("file", "");
+  const Ran ran = run({"--out", path("file/below")}, proved);
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("file/below"));
 }
 
 TEST_F(AppContract, AFullDiskFailsTheRunAndKeepsTheOldFile) {
