@@ -30,6 +30,7 @@ class NaiveDdp : public GradientSync {
   NaiveDdp(std::vector<NamedParameter> parameters, std::int64_t microbatches,
            ProcessGroup* group);
 
+  // The hooks between stay empty: nothing is sent before backward has ended.
   void begin_step() override;
   SyncTimes finish_step() override;
 

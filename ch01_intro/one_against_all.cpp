@@ -58,6 +58,75 @@ std::vector<float> to_vector(const at::Tensor& tensor) {
   return {cpu.data_ptr<float>(), cpu.data_ptr<float>() + cpu.numel()};
 }
 
+// What a training leaves behind.
+struct Outcome {
+  TrainingRun run;
+  at::Tensor parameters;     // flat, on the group's device
+  std::int64_t correct = 0;  // of the test samples that this rank judged
+};
+
+// Rank 0 trains, the others wait. Its losses and parameters reach all ranks.
+Outcome train_alone(ProcessGroup& group, const FashionMnist& train,
+                    const FashionMnist& test,
+                    const FirstTrainingOptions& options, Reduction reduction) {
+  FirstModel model(options.seed, group.device());
+  Outcome outcome{
+      .run = {.loss = at::empty({options.steps},
+                                at::TensorOptions(group.device()))}};
+  on_rank0_alone(group, [&](const Heartbeat& beat) {
+    const auto sync =
+        make_sync(reduction, model, options.microbatches, nullptr);
+    Progress progress("rank 0 alone", options.steps);
+    const auto after_step = [&](std::int64_t done, float loss) {
+      progress.update(done, fmt::format("loss {:.3f}", loss));
+      beat();
+    };
+    outcome.run = train_first_model(model, train, *sync, nullptr, options,
+                                    {.after_step = after_step});
+    outcome.correct = count_correct(model, test, 0, test.count);
+  });
+  outcome.parameters = model.flat_parameters();
+  group.broadcast(outcome.run.loss);
+  group.broadcast(outcome.parameters);
+  return outcome;
+}
+
+// All ranks train on the same global batches; each judges its share of `test`.
+Outcome train_together(ProcessGroup& group, const FashionMnist& train,
+                       const FashionMnist& test,
+                       const FirstTrainingOptions& options, Reduction reduction,
+                       Trace* trace) {
+  const int rank = group.rank(), ranks = group.size();
+  FirstModel model(options.seed, group.device());
+  const auto sync = make_sync(reduction, model, options.microbatches, &group);
+  Progress progress(fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"),
+                    options.steps, rank == 0);
+  const auto after_step = [&](std::int64_t done, float loss) {
+    progress.update(done, fmt::format("loss {:.3f}", loss));
+  };
+  Outcome outcome;
+  outcome.run = train_first_model(model, train, *sync, &group, options,
+                                  {.trace = trace, .after_step = after_step});
+  outcome.correct = count_correct(model, test, test.count * rank / ranks,
+                                  test.count * (rank + 1) / ranks);
+  outcome.parameters = model.flat_parameters();
+  return outcome;
+}
+
+// Each rank compares what it holds; the worst of all ranks counts.
+void compare(OneAgainstAll& both, const Outcome& one, const Outcome& all,
+             ProcessGroup& group) {
+  at::Tensor rank0_parameters = all.parameters.clone();
+  group.broadcast(rank0_parameters);
+  const auto worst = [&](double mine) { return max_over_ranks(group, mine); };
+  both.max_loss_difference = worst(max_difference(all.run.loss, one.run.loss));
+  both.max_parameter_difference =
+      worst(max_difference(all.parameters, one.parameters));
+  both.bits_off_one_rank =
+      worst(differing_bits(all.parameters, one.parameters));
+  both.bits_off_rank0 = worst(differing_bits(all.parameters, rank0_parameters));
+}
+
 }  // namespace
 
 OneAgainstAll train_one_against_all(ProcessGroup& group,
@@ -65,68 +134,26 @@ OneAgainstAll train_one_against_all(ProcessGroup& group,
                                     const FashionMnist& test,
                                     const FirstTrainingOptions& options,
                                     Reduction reduction, Trace* trace) {
-  const int rank = group.rank(), ranks = group.size();
   // Before anybody waits for anybody: do the microbatches fit the ranks?
-  microbatches_of_rank(options.microbatches, rank, ranks);
+  microbatches_of_rank(options.microbatches, group.rank(), group.size());
+  const Outcome one = train_alone(group, train, test, options, reduction);
+  const Outcome all =
+      train_together(group, train, test, options, reduction, trace);
+
   OneAgainstAll both;
-  both.ranks = ranks;
-  // The shape of what rank 0 will broadcast, also on ranks that train later.
-  FirstModel model(options.seed, group.device());
-  TrainingRun one{
-      .loss = at::empty({options.steps}, at::TensorOptions(group.device()))};
-  at::Tensor one_parameters = model.flat_parameters();
-  std::int64_t one_correct = 0;
-
-  on_rank0_alone(group, [&](const Heartbeat& beat) {
-    FirstModel alone(options.seed, group.device());
-    const auto sync =
-        make_sync(reduction, alone, options.microbatches, nullptr);
-    Progress progress("rank 0 alone", options.steps);
-    one = train_first_model(alone, train, *sync, nullptr, options,
-                            {.after_step = [&](std::int64_t done, float loss) {
-                              progress.update(done,
-                                              fmt::format("loss {:.3f}", loss));
-                              beat();
-                            }});
-    one_parameters = alone.flat_parameters();
-    one_correct = count_correct(alone, test, 0, test.count);
-  });
-  group.broadcast(one.loss);
-  group.broadcast(one_parameters);
-
-  const auto sync = make_sync(reduction, model, options.microbatches, &group);
-  Progress progress(fmt::format("{} ranks", ranks), options.steps, rank == 0);
-  const TrainingRun all = train_first_model(
-      model, train, *sync, &group, options,
-      {.trace = trace, .after_step = [&](std::int64_t done, float loss) {
-         progress.update(done, fmt::format("loss {:.3f}", loss));
-       }});
-  const std::int64_t correct = count_correct(
-      model, test, test.count * rank / ranks, test.count * (rank + 1) / ranks);
-
-  const at::Tensor parameters = model.flat_parameters();
-  at::Tensor rank0_parameters = parameters.clone();
-  group.broadcast(rank0_parameters);
-
-  both.one_rank_loss = to_vector(one.loss);
-  both.all_ranks_loss = to_vector(all.loss);
-  both.max_loss_difference =
-      max_over_ranks(group, max_difference(all.loss, one.loss));
-  both.max_parameter_difference =
-      max_over_ranks(group, max_difference(parameters, one_parameters));
-  both.bits_off_one_rank =
-      max_over_ranks(group, differing_bits(parameters, one_parameters));
-  both.bits_off_rank0 =
-      max_over_ranks(group, differing_bits(parameters, rank0_parameters));
-  const auto shares = gather_numbers(group, correct);
+  both.ranks = group.size();
+  both.one_rank_loss = to_vector(one.run.loss);
+  both.all_ranks_loss = to_vector(all.run.loss);
+  compare(both, one, all, group);
+  const auto correct = gather_numbers(group, all.correct);
   both.all_ranks_accuracy =
-      std::accumulate(shares.begin(), shares.end(), 0.0) / test.count;
+      std::accumulate(correct.begin(), correct.end(), 0.0) / test.count;
   both.one_rank_accuracy =
-      gather_numbers(group, one_correct).front() / test.count;
-  both.scaling = break_down_scaling(one.step_ms, all.step_ms, group);
+      gather_numbers(group, one.correct).front() / test.count;
+  both.scaling = break_down_scaling(one.run.step_ms, all.run.step_ms, group);
   both.samples_per_step = options.microbatches * options.microbatch_size;
-  both.startup_ms =
-      ms_since_process_start() - (steady_us() - one.first_step_done_us) / 1e3;
+  both.startup_ms = ms_since_process_start() -
+                    (steady_us() - one.run.first_step_done_us) / 1e3;
   return both;
 }
 
@@ -171,14 +198,14 @@ std::string OneAgainstAll::to_string() const {
   text += fmt::format("test accuracy: {:.2f} % by 1 rank, {:.2f} % by {}\n\n",
                       100 * one_rank_accuracy, 100 * all_ranks_accuracy, ranks);
   text += scaling.to_table();
-  text += fmt::format(
-      "scaling efficiency: {:.0f} % = {:.2f} ms / ({} x {:.2f} ms)\n",
-      100 * scaling.efficiency(), total_ms(scaling.one_rank), ranks,
-      total_ms(scaling.all_ranks));
   if (ranks == 1) {
-    text += "one rank has only itself to compare with: run it with more\n";
+    return text + "one rank has nothing to scale against: run it with more\n";
   }
-  return text;
+  return text +
+         fmt::format(
+             "scaling efficiency: {:.0f} % = {:.2f} ms / ({} x {:.2f} ms)\n",
+             100 * scaling.efficiency(), total_ms(scaling.one_rank), ranks,
+             total_ms(scaling.all_ranks));
 }
 
 std::vector<std::pair<std::string, double>> OneAgainstAll::metrics() const {

@@ -225,6 +225,10 @@ void Agent::on_message(const Json& message) {
     on_start(message);
   } else if (type == "stop") {
     on_stop(message);
+  } else if (type == "ranks") {
+    for (const auto& line : message.at("lines")) {
+      output_.say(line.get<std::string>());
+    }
   } else if (type == "finish") {
     const std::string reason = message.at("reason");
     if (!reason.empty()) output_.say(reason);
@@ -273,9 +277,10 @@ void Agent::on_start(const Json& message) {
   plan.master_listener = std::move(master_listener_);
   if (attempt_ < 0 && getenv("OMP_NUM_THREADS") == nullptr) {
     output_.say(fmt::format(
-        "OMP_NUM_THREADS was unset, now {} in each rank ({} cores, {} ranks)",
+        "OMP_NUM_THREADS was unset, now {} in each rank ({} core{}, {} rank{})",
         threads_per_rank(options_.nproc_per_node), usable_cores(),
-        options_.nproc_per_node));
+        usable_cores() == 1 ? "" : "s", options_.nproc_per_node,
+        options_.nproc_per_node == 1 ? "" : "s"));
   }
   if (plan.attempt > 0) {
     output_.say(fmt::format("attempt {}: WORLD_SIZE {}, nodes {}", plan.attempt,
@@ -327,6 +332,8 @@ void Agent::on_ended() {
 void Agent::print(const Failure& failure) {
   output_.say(failure.describe());
   if (failure.is_refusal()) return;
+  client_->send(
+      {{"type", "ranks"}, {"attempt", attempt_}, {"lines", ranks_at_failure_}});
   for (const auto& line : ranks_at_failure_) output_.say(line);
   if (failure.tail.empty()) return;
   output_.say(

@@ -2,6 +2,7 @@
 #include "common/launch/failure.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <string.h>
 
@@ -54,8 +55,13 @@ std::string Failure::describe() const {
                                             signal, signal_name(signal))
                               : fmt::format("exited with code {}", exit_code);
   const std::string where = collective.empty() ? "" : " " + collective;
-  return fmt::format("rank {} (host {}, pid {}) {} after {:.1f} s{}", rank,
-                     host, pid, how, seconds, where);
+  const std::string meanwhile =
+      stopped.empty()
+          ? ""
+          : fmt::format("; stopped by a signal at that time: rank {}",
+                        fmt::join(stopped, ", "));
+  return fmt::format("rank {} (host {}, pid {}) {} after {:.1f} s{}{}", rank,
+                     host, pid, how, seconds, where, meanwhile);
 }
 
 void to_json(nlohmann::json& json, const Failure& f) {
@@ -66,6 +72,7 @@ void to_json(nlohmann::json& json, const Failure& f) {
           {"signal", f.signal},
           {"seconds", f.seconds},
           {"collective", f.collective},
+          {"stopped", f.stopped},
           {"tail", f.tail}};
 }
 
@@ -77,6 +84,7 @@ void from_json(const nlohmann::json& json, Failure& f) {
   json.at("signal").get_to(f.signal);
   json.at("seconds").get_to(f.seconds);
   json.at("collective").get_to(f.collective);
+  json.at("stopped").get_to(f.stopped);
   json.at("tail").get_to(f.tail);
 }
 

@@ -24,6 +24,7 @@ struct Failure {
   int signal = 0;
   double seconds = 0;             // from its start to its end
   std::string collective;         // "in barrier #3 for 1.0 s", or empty
+  std::vector<int> stopped;       // ranks of its node that SIGSTOP holds
   std::vector<std::string> tail;  // its last lines on stderr
 
   // 0, 1, 2 or 77: see contract_code().

@@ -103,7 +103,10 @@ std::vector<Flag> make_flags() {
       {"--nproc-per-node", "N", "ranks on this node (default 1)",
        [](O& o, S& v) {
          o.nproc_per_node = whole("--nproc-per-node", v, 1,
-                                  "a number of ranks from 1 to 4096", 4096);
+                                  "a number of ranks from 1 to 4096 "
+                                  "(torchrun's auto, gpu and cpu are not "
+                                  "known here)",
+                                  4096);
        }},
       {"--nnodes", "N|MIN:MAX", "nodes; MIN:MAX survives the loss of some",
        apply_nnodes},
@@ -166,6 +169,18 @@ const Flag& find_flag(const std::string& given) {
   std::string name = given;
   std::replace(name.begin(), name.end(), '_', '-');
   if (name == "-h") name = "--help";
+  if (name == "-n" || name == "-np") {
+    throw UsageError(
+        fmt::format("unknown flag {}: --nproc-per-node N gives the ranks of a "
+                    "node",
+                    given));
+  }
+  if (name == "-m" || name == "--module") {
+    throw UsageError(
+        fmt::format("unknown flag {}: the program is given as it is, "
+                    "python3 -m MODULE",
+                    given));
+  }
   std::vector<std::string> names;
   for (const Flag& flag : flags()) {
     if (flag.name == name) return flag;
@@ -287,9 +302,10 @@ std::string find_program(const std::string& name) {
       rest.remove_prefix(std::min(colon + 1, rest.size()));
     }
   }
-  bool found = false;
+  bool found = false, is_folder = false;
   for (const fs::path& place : places) {
     std::error_code ignored;
+    is_folder = is_folder || fs::is_directory(place, ignored);
     if (!fs::is_regular_file(place, ignored)) continue;
     if (access(place.c_str(), X_OK) == 0) return place.string();
     found = true;
@@ -300,7 +316,8 @@ std::string find_program(const std::string& name) {
         "before it: python3 {})",
         name, name));
   }
-  throw UsageError(fmt::format("program {} not found", name));
+  throw UsageError(fmt::format("program {} {}", name,
+                               is_folder ? "is a folder" : "not found"));
 }
 
 }  // namespace dai::launch

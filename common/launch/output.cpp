@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/errors.h"
+
 namespace dai::launch {
 namespace {
 
@@ -136,8 +138,8 @@ LogStream::LogStream(EventLoop& loop, Output& output, UniqueFd pipe,
     file_ = UniqueFd(
         open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (!file_) {
-      throw std::runtime_error(fmt::format("cannot write {} (--log-dir): {}",
-                                           sink_.file, error_text(errno)));
+      throw UsageError(fmt::format("cannot write {} (--log-dir): {}",
+                                   sink_.file, error_text(errno)));
     }
   }
   set_non_blocking(pipe_.get());

@@ -21,6 +21,12 @@ constexpr Seconds kStopLimit{10};
 constexpr Seconds kDrainLimit{2};
 constexpr std::size_t kMaxConnections = 4096;
 
+// "rank 3", "ranks 4-7"
+std::string ranks_of(int first, int count) {
+  return count == 1 ? fmt::format("rank {}", first)
+                    : fmt::format("ranks {}-{}", first, first + count - 1);
+}
+
 }  // namespace
 
 RendezvousServer::RendezvousServer(EventLoop& loop, UniqueFd listener,
@@ -83,6 +89,10 @@ void RendezvousServer::on_message(Node& node, const Json& message) {
     } else {
       code_ = worse_code(code_, failure.code());
     }
+  } else if (type == "ranks" && phase_ == Phase::kStopping) {
+    for (Node* other : group_) {
+      if (other != &node) other->socket->send(message);
+    }
   } else if (type == "stopped" && phase_ == Phase::kStopping) {
     node.ended = true;
     code_ = worse_code(code_, message.at("code"));
@@ -101,11 +111,10 @@ void RendezvousServer::on_lost(Node& node, const std::string& why) {
     case Phase::kElecting:
     case Phase::kRunning:
       if (!mattered) return;  // its ranks had all succeeded before
-      return stop(
-          {{"reason", fmt::format("node {} (ranks {}-{}) was lost: {}",
-                                  node.host, node.rank_offset,
-                                  node.rank_offset + node.nproc - 1, why)}},
-          kExitFailed, /*counts=*/true, /*may_restart=*/true);
+      return stop({{"reason",
+                    fmt::format("node {} ({}) was lost: {}", node.host,
+                                ranks_of(node.rank_offset, node.nproc), why)}},
+                  kExitFailed, /*counts=*/true, /*may_restart=*/true);
     case Phase::kStopping:
       return restart_or_finish_once_ended();
     case Phase::kFinished:
@@ -357,7 +366,8 @@ std::vector<RendezvousServer::Node*> RendezvousServer::joined() {
 std::string RendezvousServer::names_of(const std::vector<Node*>& nodes) const {
   std::vector<std::string> names;
   for (const Node* node : nodes) {
-    names.push_back(fmt::format("{} ({} ranks)", node->host, node->nproc));
+    names.push_back(fmt::format("{} ({} rank{})", node->host, node->nproc,
+                                node->nproc == 1 ? "" : "s"));
   }
   return fmt::format("{}", fmt::join(names, ", "));
 }

@@ -12,6 +12,7 @@
 //     master    attempt, addr, port      answer of group rank 0 to need_master
 //     done      attempt                  all its ranks exited with 0
 //     failed    attempt, failure         its first rank to end badly
+//     ranks     attempt, lines           after a failure: what each rank did
 //     stopped   attempt, code            answer to stop: no rank is left
 //     leave     reason                   the agent was told to end
 //     heartbeat
@@ -22,6 +23,7 @@
 //     start     attempt, world_size, rank_offset, group_rank,
 //               group_world_size, master_addr, master_port
 //     stop      attempt, reason or failure
+//     ranks     attempt, lines           of another node
 //     finish    code, reason             the job is over (reason may be empty)
 //     heartbeat
 //

@@ -224,12 +224,27 @@ void WorkerGroup::reap() {
 // Which of the ranks that were found ended together was the first? A signal
 // comes from outside, while an exit is often the answer to a lost peer.
 void WorkerGroup::judge(std::vector<Failure> failed) {
-  if (failure_) return;
+  if (failure_) {
+    // All ranks refuse together and one speaks for them: that one is named.
+    if (reported_ || !failure_->tail.empty()) return;
+    for (Failure& later : failed) {
+      if (later.tail.empty() || !later.is_refusal()) continue;
+      *failure_ = std::move(later);
+      return;
+    }
+    return;
+  }
   std::stable_sort(failed.begin(), failed.end(),
                    [](const Failure& a, const Failure& b) {
-                     return (a.signal != 0) > (b.signal != 0);
+                     return std::pair(a.signal != 0, !a.tail.empty()) >
+                            std::pair(b.signal != 0, !b.tail.empty());
                    });
   failure_ = std::make_unique<Failure>(failed.front());
+  for (const Rank& rank : ranks_) {
+    if (!rank.ended && is_stopped(rank.pid)) {
+      failure_->stopped.push_back(rank.rank);
+    }
+  }
   if (!failure_->is_refusal()) return report();
   // Usually all ranks refuse the same flag; let each say so by itself.
   grace_timer_ = loop_.after(kRefusalGrace, [this] { report(); });

@@ -19,13 +19,15 @@ Builds APP if it is stale, prints the true command and becomes it.
                  none      the program alone, one rank
   --dry-run      print the command and stop
 
-Exit code: the app's (1 failed, 2 wrong usage, 77 cannot run here).
+Exit code: the app's (1 failed, 2 wrong usage, 77 cannot run here); torchrun
+answers 1 whenever a rank did not end with 0.
 example: scripts/book run ch01_first_distributed -n 2 -- --preset smoke
 EOF
 }
 
 readonly LAUNCHERS=(dai mpirun torchrun none)
 readonly LATER_LAUNCHERS=(srun vcluster)
+readonly APP_PRESETS=(smoke laptop gpu24 gpu80 node8x2) # common/options.cpp
 
 verb_run() {
   local app='' ranks='' nodes=1 launcher=dai preset='' dry='' args=()
@@ -47,7 +49,10 @@ verb_run() {
         args=("${@:2}")
         break
         ;;
-      -*) refuse_arguments run "$1" ;;
+      -*)
+        usage_error "run does not take '$1'; the app's own options come" \
+          "after --: scripts/book run ${app:-APP} -- $1"
+        ;;
       *)
         [[ -z $app ]] ||
           usage_error "run takes one app, got '$app' and '$1'" \
@@ -61,6 +66,10 @@ verb_run() {
   check_count -n "${ranks:-1}"
   check_count --nodes "$nodes"
   check_launcher "$launcher" "$nodes" "${ranks:-1}"
+  if is_one_of "$preset" "${APP_PRESETS[@]}"; then
+    usage_error "--preset is the build's (${PRESETS[*]}); the app's sizes" \
+      "come after --: scripts/book run $app -- --preset $preset"
+  fi
   choose_preset "$preset"
   smoke_ranks=$(manifest ranks "$app") || exit
   [[ $launcher != none ]] || ranks=1
@@ -79,8 +88,8 @@ verb_run() {
 }
 
 check_count() {
-  [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] ||
-    usage_error "$1 takes a number from 1 to 9999, got '$2'"
+  [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] && (($2 <= 4096)) ||
+    usage_error "$1 takes a number from 1 to 4096, got '$2'"
 }
 
 check_launcher() {
@@ -145,8 +154,10 @@ launch_command() {
         --nproc-per-node "$ranks" "$program" "$@")
       ;;
     torchrun)
-      COMMAND=("$(shown "$VENV/bin/torchrun")" --no-python --standalone
-        --nproc-per-node "$ranks" "$program" "$@")
+      [[ -n ${OMP_NUM_THREADS:-} ]] ||
+        environment=(env "OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
+      COMMAND=("${environment[@]}" "$(shown "$VENV/bin/torchrun")" --no-python
+        --standalone --nproc-per-node "$ranks" "$program" "$@")
       ;;
     mpirun)
       ((EUID)) || environment=(OMPI_ALLOW_RUN_AS_ROOT=1

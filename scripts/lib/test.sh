@@ -153,7 +153,8 @@ EOF
 verb_plot() {
   local argument file=''
   for argument in "$@"; do [[ ! -f $argument ]] || file=$argument; done
-  [[ -n $file ]] || usage_error "plot needs an app's --json file that exists"
+  (($#)) || usage_error "plot needs the file that an app's --json wrote"
+  [[ -n $file ]] || usage_error "plot: there is no such file: $*"
   mkdir -p "$DEPS"
   take_setup_lock
   install_packages '' python3-venv

@@ -166,9 +166,16 @@ class CommandLine(Copy):
     def test_wrong_numbers_are_refused(self):
         for words in (["-n", "0"], ["-n", "two"], ["--nodes", "-1"],
                       ["--launcher", "none", "-n", "2"], ["-n"],
-                      ["--launcher", "srun"],
+                      ["--launcher", "srun"], ["-n", "4097"],
                       ["--launcher", "mpirun", "--nodes", "2"]):
             self.assert_exit(self.book("run", APP, *words, "--dry-run"), 2)
+
+
+    def test_the_apps_own_options_come_after_two_dashes(self):
+        for words in (["--smoke"], ["--preset", "laptop"]):
+            ran = self.book("run", APP, *words, "--dry-run")
+            self.assert_exit(ran, 2)
+            self.assertIn(f"run {APP} -- {' '.join(words)}", ran.stderr)
 
 
 class Packages(Copy):
@@ -341,7 +348,7 @@ class Run(Copy):
             [f"+ {bin_}/dai_launch --standalone --nproc-per-node 3 "
              f"{bin_}/{APP} --seed 7 'two words'"])
         self.assertEqual(
-            self.command("--launcher", "torchrun"),
+            self.command("--launcher", "torchrun", OMP_NUM_THREADS="1"),
             ["+ .deps/venv/bin/torchrun --no-python --standalone "
              f"--nproc-per-node 2 {bin_}/{APP}"])
         self.assertEqual(self.command("--launcher", "none"),

@@ -321,7 +321,7 @@ class Output(LaunchTest):
     def test_unwritable_log_dir(self):
         code, _, err = self.run_sh(1, "echo x", "--tee=3",
                                    "--log-dir=/dev/null/x")
-        self.assertEqual(code, 1)
+        self.assertEqual(code, 2)
         self.assertIn("--log-dir", err)
 
 
@@ -424,6 +424,14 @@ class Failures(LaunchTest):
         self.assertEqual(lines[0], "app: unknown flag --stpes")
         self.assertRegex(lines[1],
                          r"dai_launch: rank \d exited with 2 \(wrong usage\)")
+
+    def test_a_refusal_is_laid_at_the_rank_that_explained_it(self):
+        code, _, err = self.run_sh(
+            3, "[ $RANK = 1 ] && { sleep 0.2; echo \"app: no data\" >&2; }; "
+            "exit 2", env={"OMP_NUM_THREADS": "1"})
+        self.assertEqual(code, 2)
+        self.assertEqual(err.splitlines(), [
+            "app: no data", "dai_launch: rank 1 exited with 2 (wrong usage)"])
 
     def test_equal_lines_of_ranks_that_go_on_are_all_shown(self):
         _, _, err = self.run_sh(3, "echo same >&2; sleep 0.5")
@@ -585,7 +593,8 @@ class SeveralNodes(LaunchTest):
             self.assertEqual(code, 1)
             self.assertRegex(err, rf"rank 3 \(host {socket.gethostname()}, pid "
                              r"\d+\) exited with code 5")
-            self.assertEqual(err.count("(running)"), 1 + (process is a))
+            for rank in (0, 1, 2):  # of both nodes, on each of them
+                self.assertEqual(err.count(f"rank {rank} (running)"), 1, err)
 
     def test_refusal_on_both_nodes(self):
         agents = [self.agent("--nnodes=2", script="exit 77") for _ in "ab"]

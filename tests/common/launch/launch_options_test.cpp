@@ -95,7 +95,8 @@ TEST(LaunchOptions, UnknownFlagGetsTheNearestKnownOne) {
   EXPECT_THAT(refusal({"--max-restart", "1", "app"}),
               HasSubstr("did you mean --max-restarts?"));
   EXPECT_THAT(refusal({"--zzzzzzzzzz", "app"}), HasSubstr("--help"));
-  EXPECT_THAT(refusal({"-n", "2", "app"}), HasSubstr("unknown flag -n"));
+  EXPECT_THAT(refusal({"-n", "2", "app"}), HasSubstr("--nproc-per-node N"));
+  EXPECT_THAT(refusal({"-m", "app"}), HasSubstr("python3 -m MODULE"));
 }
 
 TEST(LaunchOptions, ContradictionsAndGapsAreNamed) {
