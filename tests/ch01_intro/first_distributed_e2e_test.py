@@ -131,7 +131,7 @@ class FirstDistributed(unittest.TestCase):
 
     def test_plain_is_one_rank(self):
         self.expect(self.run_app(), 0, "gloo.* 1 rank,",
-                    "one rank has only itself", *self.OK)
+                    "one rank has nothing to scale against", *self.OK)
 
     def test_curve_is_the_same_at_every_number_of_ranks(self):
         curves = []
