@@ -70,9 +70,9 @@ Outcome train_alone(ProcessGroup& group, const FashionMnist& train,
                     const FashionMnist& test,
                     const FirstTrainingOptions& options, Reduction reduction) {
   FirstModel model(options.seed, group.device());
-  Outcome outcome{
-      .run = {.loss = at::empty({options.steps},
-                                at::TensorOptions(group.device()))}};
+  Outcome outcome;  // with the shape of what rank 0 will send
+  outcome.run.loss =
+      at::empty({options.steps}, at::TensorOptions(group.device()));
   on_rank0_alone(group, [&](const Heartbeat& beat) {
     const auto sync =
         make_sync(reduction, model, options.microbatches, nullptr);
