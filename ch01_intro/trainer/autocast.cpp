@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch01_intro/trainer/autocast.h"
+
+#include <ATen/autocast_mode.h>
+#include <fmt/format.h>
+
+#include "common/errors.h"
+
+namespace dai::intro {
+
+Precision precision_from_string(const std::string& name) {
+  if (name == "fp32") return Precision::kFp32;
+  if (name == "bf16") return Precision::kBf16;
+  throw UsageError(fmt::format("precision {}: fp32 or bf16 is expected", name));
+}
+
+const char* to_string(Precision precision) {
+  return precision == Precision::kBf16 ? "bf16" : "fp32";
+}
+
+Autocast::Autocast(Precision precision, at::Device device)
+    : device_type_(device.type()),
+      was_enabled_(at::autocast::is_autocast_enabled(device_type_)),
+      old_dtype_(at::autocast::get_autocast_dtype(device_type_)) {
+  at::autocast::increment_nesting();
+  if (precision == Precision::kBf16) {
+    at::autocast::set_autocast_dtype(device_type_, at::kBFloat16);
+  }
+  at::autocast::set_autocast_enabled(device_type_,
+                                     precision == Precision::kBf16);
+}
+
+Autocast::~Autocast() {
+  at::autocast::set_autocast_enabled(device_type_, was_enabled_);
+  at::autocast::set_autocast_dtype(device_type_, old_dtype_);
+  // Cached casts hold memory and would be stale after the optimizer's step.
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+}
+
+}  // namespace dai::intro

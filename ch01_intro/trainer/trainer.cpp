@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch01_intro/trainer/trainer.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "ch01_intro/memory/memory_ledger.h"
+#include "ch01_intro/step_clock.h"
+#include "common/errors.h"
+#include "common/torch/process_group.h"
+
+namespace dai::intro {
+namespace {
+
+MicrobatchRange share_of(std::int64_t microbatches, ProcessGroup* group) {
+  return microbatches_of_rank(microbatches, group ? group->rank() : 0,
+                              group ? group->size() : 1);
+}
+
+// A sum of all microbatches in the order of their ids, so that it has the same
+// bits whoever computed them. sums: [microbatches of this rank].
+double sum_in_order(const at::Tensor& sums, ProcessGroup* group) {
+  const at::Tensor all = (group ? group->all_gather(sums) : sums)
+                             .reshape({-1})
+                             .to(at::kDouble)
+                             .cpu();
+  double total = 0;
+  for (std::int64_t i = 0; i < all.numel(); ++i) {
+    total += all.const_data_ptr<double>()[i];
+  }
+  return total;
+}
+
+}  // namespace
+
+void TrainerOptions::check() const {
+  if (microbatches < 1) {
+    throw UsageError(
+        fmt::format("{} microbatches a step: at least 1", microbatches));
+  }
+  if (!(clip_norm >= 0) || !std::isfinite(clip_norm)) {
+    throw UsageError(fmt::format(
+        "gradient clipping at {}: 0 (off) or a positive norm is expected",
+        clip_norm));
+  }
+  schedule.check();
+  adamw.check();
+}
+
+Trainer::Trainer(TrainingTask& task, GradientSync& sync, ParameterView& view,
+                 ProcessGroup* group, const TrainerOptions& options,
+                 at::Device device, MemoryLedger* ledger)
+    : task_(task),
+      sync_(sync),
+      view_(view),
+      group_(group),
+      options_((options.check(), options)),
+      device_(device),
+      ledger_(ledger),
+      mine_(share_of(options.microbatches, group)),
+      optimizer_(view, options.adamw),
+      watch_(options.watch) {}
+
+StepResult Trainer::step() {
+  StepResult result;
+  result.step = step_;
+  result.tokens = task_.tokens_in_step(step_);
+  result.learning_rate = learning_rate(options_.schedule, step_);
+  if (result.tokens < 1) {
+    throw UsageError(fmt::format("step {} has no token to learn from", step_));
+  }
+  // finish_step() leaves the mean over the microbatches; with this factor it
+  // is the sum over all tokens / all tokens.
+  const double scale = static_cast<double>(options_.microbatches) /
+                       static_cast<double>(result.tokens);
+  StepClock clock(device_);
+  const auto lap = [&](StepPart part) { result.ms[part] += clock.lap_ms(); };
+
+  at::Tensor sums = at::zeros({mine_.count}, at::TensorOptions(device_));
+  std::int64_t tokens = 0;
+  sync_.begin_step();
+  for (std::int64_t k = 0; k < mine_.count; ++k) {
+    const Microbatch microbatch{mine_.first + k, k + 1 == mine_.count};
+    lap(kOther);
+    task_.load(step_, microbatch.id);
+    lap(kData);
+    at::Tensor scaled;
+    {
+      MemoryPhase phase(ledger_, "forward", /*saves=*/true);
+      sync_.before_forward(microbatch);
+      Autocast autocast(options_.precision, device_);
+      const TokenLoss loss = task_.loss();
+      tokens += loss.tokens;
+      sums[k].copy_(loss.sum.detach());
+      scaled = loss.sum * scale;
+      lap(kForward);
+    }
+    {
+      MemoryPhase phase(ledger_, "backward");
+      sync_.before_backward(microbatch, scaled);
+      scaled.backward();
+      scaled.reset();  // the graph's last root: saved tensors go here
+      lap(kBackward);
+    }
+    sync_.after_backward(microbatch);
+    lap(kAdd);
+  }
+  {
+    MemoryPhase phase(ledger_, "sync");
+    const SyncTimes spent = sync_.finish_step();
+    result.ms[kWait] += spent.wait_ms;
+    result.ms[kWire] += spent.wire_ms;
+    result.ms[kAdd] += spent.add_ms;
+    result.ms[kOther] +=
+        clock.lap_ms() - spent.wait_ms - spent.wire_ms - spent.add_ms;
+    result.loss = global_loss(sums, tokens);
+    lap(kWire);
+  }
+  MemoryPhase phase(ledger_, "optimizer");
+  result.gradient_norm = clip_gradients(view_, options_.clip_norm);
+  LossWatch::Verdict verdict = watch_.see(result.loss, result.gradient_norm);
+  result.updated = verdict.accept;
+  result.reason = std::move(verdict.reason);
+  if (result.updated) optimizer_.step(result.learning_rate);
+  lap(kOptimizer);
+  ++step_;
+  return result;
+}
+
+// Also where it shows that a task promised other tokens than it gave: the
+// gradients would be off by that factor, silently.
+double Trainer::global_loss(const at::Tensor& sums, std::int64_t tokens) {
+  at::Tensor counted = at::empty({1}, at::kDouble);
+  counted.data_ptr<double>()[0] = static_cast<double>(tokens);
+  const double all_tokens = sum_in_order(counted.to(device_), group_);
+  const std::int64_t promised = task_.tokens_in_step(step_);
+  if (all_tokens != static_cast<double>(promised)) {
+    throw std::logic_error(
+        fmt::format("step {}: the task promised {} tokens and gave {:.0f}",
+                    step_, promised, all_tokens));
+  }
+  return sum_in_order(sums, group_) / static_cast<double>(promised);
+}
+
+double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
+                Precision precision, at::Device device) {
+  const at::NoGradGuard no_grad;
+  const MicrobatchRange mine = share_of(count, group);
+  at::Tensor sums = at::zeros({mine.count}, at::kDouble);
+  at::Tensor tokens = at::zeros({mine.count}, at::kDouble);
+  for (std::int64_t k = 0; k < mine.count; ++k) {
+    task.load(0, mine.first + k);
+    Autocast autocast(precision, device);
+    const TokenLoss loss = task.loss();
+    sums.data_ptr<double>()[k] = loss.sum.item<double>();
+    tokens.data_ptr<double>()[k] = static_cast<double>(loss.tokens);
+  }
+  const double all_tokens = sum_in_order(tokens.to(device), group);
+  if (all_tokens < 1) {
+    throw UsageError("the evaluation has no token to judge");
+  }
+  return sum_in_order(sums.to(device), group) / all_tokens;
+}
+
+}  // namespace dai::intro

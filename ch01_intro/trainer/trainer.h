@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The trainer that every later chapter plugs into. It knows no model, no
+// corpus and no number of ranks: a TrainingTask makes losses, a GradientSync
+// (ch01_intro/gradient_sync.h) makes gradients global, a ParameterView says
+// what this rank updates. What is left is the order of things:
+//
+//   for my microbatches: forward, backward       loss of a token / tokens in
+//   sync.finish_step()                           the whole step
+//   clip by the global norm
+//   watch: finite? no spike?                     the same answer on all ranks
+//   AdamW at the schedule's rate, or no update
+//
+// The loss is normalised by the step's tokens over all microbatches and ranks,
+// not by microbatch: a mean of means would weigh short microbatches too much,
+// which is how accumulation and the full batch come to disagree.
+//
+//   Trainer trainer(task, sync, view, &group, options);
+//   while (trainer.steps_done() < options.schedule.total_steps) {
+//     StepResult r = trainer.step();
+//   }
+//
+// With CanonicalSync and one thread a rank, on CPU, losses and weights have the
+// same bits at every number of ranks that divides the microbatches.
+// Errors: UsageError from options; those of the task, the sync and LossWatch.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "ch01_intro/first_training.h"
+#include "ch01_intro/gradient_sync.h"
+#include "ch01_intro/trainer/adamw.h"
+#include "ch01_intro/trainer/autocast.h"
+#include "ch01_intro/trainer/learning_rate.h"
+#include "ch01_intro/trainer/loss_watch.h"
+#include "ch01_intro/trainer/parameter_view.h"
+
+namespace dai {
+class ProcessGroup;
+}
+
+namespace dai::intro {
+
+class MemoryLedger;
+
+struct TokenLoss {
+  at::Tensor sum;           // float32 scalar: over the tokens, with its graph
+  std::int64_t tokens = 0;  // that count; padding does not
+};
+
+class TrainingTask {
+ public:
+  virtual ~TrainingTask() = default;
+
+  // Of all microbatches of a step together; equal on every rank.
+  virtual std::int64_t tokens_in_step(std::int64_t step) = 0;
+  // Picks the data of microbatch `id`, a pure function of (step, id).
+  virtual void load(std::int64_t step, std::int64_t id) = 0;
+  // Of what was loaded last.
+  virtual TokenLoss loss() = 0;
+};
+
+struct TrainerOptions {
+  std::int64_t microbatches = 12;  // a step, over all ranks
+  WarmupCosine schedule = {};
+  AdamWOptions adamw = {};
+  double clip_norm = 1;  // 0: no clipping
+  Precision precision = Precision::kFp32;
+  LossWatchOptions watch = {};
+
+  void check() const;  // throws UsageError
+};
+
+struct StepResult {
+  std::int64_t step = 0;
+  double loss = 0;           // mean over the tokens of the step, of all ranks
+  double gradient_norm = 0;  // before clipping
+  double learning_rate = 0;
+  std::int64_t tokens = 0;
+  bool updated = true;
+  std::string reason;  // why not, or empty
+  StepTimes ms{};      // of this rank
+};
+
+class Trainer {
+ public:
+  // Keeps all references. A null group: this rank trains alone. A ledger, when
+  // given, is told the phases forward, backward, sync and optimizer.
+  Trainer(TrainingTask& task, GradientSync& sync, ParameterView& view,
+          ProcessGroup* group, const TrainerOptions& options, at::Device device,
+          MemoryLedger* ledger = nullptr);
+
+  StepResult step();
+  std::int64_t steps_done() const { return step_; }
+  const AdamW& optimizer() const { return optimizer_; }
+
+ private:
+  double global_loss(const at::Tensor& sums, std::int64_t tokens);
+
+  TrainingTask& task_;
+  GradientSync& sync_;
+  ParameterView& view_;
+  ProcessGroup* group_;
+  TrainerOptions options_;
+  at::Device device_;
+  MemoryLedger* ledger_;
+  MicrobatchRange mine_;
+  AdamW optimizer_;
+  LossWatch watch_;
+  std::int64_t step_ = 0;
+};
+
+// Mean loss a token over the microbatches 0 .. count - 1 of `task` at step 0,
+// without gradients; the ranks share them. Equal on every rank.
+double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
+                Precision precision, at::Device device);
+
+}  // namespace dai::intro
