@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The roofline model (Williams, Waterman, Patterson: Roofline, 2009): work
+// cannot go faster than the arithmetic units or than the memory that feeds
+// them.
+//
+//   intensity  = operations / bytes moved
+//   attainable = min(peak, intensity * bandwidth)
+//
+// Which bandwidth depends on where the bytes come from: work whose data fits
+// into a cache is fed by that cache. So a roofline has one slanted roof for
+// each memory level, and work is placed under the roof of the smallest level
+// that holds its working set.
+//
+//   Roofline roofline{.peak_flop_per_s = 8e10,
+//                     .levels = {{"L2", 2 << 20, 9e10}, {"DRAM", 0, 1e10}}};
+//   Placement p = roofline.place({"mlp.down", flops, bytes, working_set, s});
+//   p.slowdown;  // measured time / the roof's time: 1 is perfect
+//
+// Torch-free; numbers come from measured_bandwidth() and a matrix product.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dai::intro {
+
+struct MemoryLevel {
+  std::string name;             // "L2"
+  std::int64_t capacity_bytes;  // usable by this work; 0: without limit
+  double bytes_per_s;
+};
+
+struct Work {
+  std::string name;
+  std::int64_t flops = 0;
+  std::int64_t bytes = 0;              // read and written, each pass counted
+  std::int64_t working_set_bytes = 0;  // that must stay near
+  double seconds = 0;                  // measured
+};
+
+enum class Bound { kCompute, kMemory };
+const char* to_string(Bound bound);
+
+struct Placement {
+  std::string level;
+  Bound bound{};
+  double intensity = 0;        // operations a byte; infinite without bytes
+  double roof_flop_per_s = 0;  // attainable
+  double flop_per_s = 0;       // attained
+  double roof_seconds = 0;
+  double slowdown = 0;  // measured / roof; below 1 the roof was measured low
+};
+
+struct Roofline {
+  double peak_flop_per_s = 0;
+  std::vector<MemoryLevel> levels;  // smallest first, the last without limit
+
+  // Throws std::invalid_argument: no or unsorted levels, a rate that is not
+  // positive, work without time or with neither operations nor bytes.
+  Placement place(const Work& work) const;
+
+  // The intensity above which work fed by `level` is bound by compute.
+  double ridge(const MemoryLevel& level) const {
+    return peak_flop_per_s / level.bytes_per_s;
+  }
+};
+
+}  // namespace dai::intro
