@@ -2,14 +2,10 @@
 #include "ch01_intro/fashion_mnist.h"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <memory>
 
-#include "common/errors.h"
+#include "ch01_intro/gzip_reader.h"
 
 namespace dai::intro {
 namespace {
@@ -21,78 +17,25 @@ constexpr std::uint32_t kLabelsMagic = 0x801;  // bytes, one dimension
 // file could make us allocate terabytes before its first byte is read.
 constexpr std::uint32_t kMostSamples = 1'000'000;
 
-class IdxFile {
- public:
-  explicit IdxFile(std::string path)
-      : path_(std::move(path)), file_(gzopen(path_.c_str(), "rb"), &gzclose) {
-    if (!file_) fail(std::strerror(errno));
-    gzbuffer(file_.get(), 1 << 18);
-  }
+GzipReader open_idx(const std::string& path) {
+  return GzipReader(
+      path, "install the package dataset-fashion-mnist or pass --data DIR");
+}
 
-  [[noreturn]] void fail(const std::string& why) const {
-    throw UsageError(
-        fmt::format("cannot use {}: {}; install the package "
-                    "dataset-fashion-mnist or pass --data DIR",
-                    path_, why));
-  }
+std::uint32_t read_u32(GzipReader& file) {
+  std::uint8_t b[4];
+  file.read(b, sizeof b);
+  return std::uint32_t{b[0]} << 24 | b[1] << 16 | b[2] << 8 | b[3];
+}
 
-  void read(std::uint8_t* to, std::size_t bytes) {
-    std::size_t done = 0;
-    while (done < bytes) {
-      const unsigned chunk = std::min<std::size_t>(bytes - done, 1u << 30);
-      const int got = checked_read(to + done, chunk);
-      if (got == 0) {
-        fail(fmt::format("truncated, {} bytes are missing", bytes - done));
-      }
-      done += got;
-    }
-    // zlib reads plain files too, and would hand us any file's bytes.
-    if (gzdirect(file_.get())) fail("not a gzip file");
-  }
-
-  std::uint32_t read_u32() {
-    std::uint8_t b[4];
-    read(b, sizeof b);
-    return std::uint32_t{b[0]} << 24 | b[1] << 16 | b[2] << 8 | b[3];
-  }
-
-  // Reading to the end is also what makes zlib compare the checksum.
-  void expect_end() {
-    std::uint8_t extra;
-    if (checked_read(&extra, 1) > 0) {
-      fail("more data than its header announces");
-    }
-  }
-
- private:
-  int checked_read(std::uint8_t* to, unsigned bytes) {
-    const int got = gzread(file_.get(), to, bytes);
-    int code = Z_OK;
-    const char* text = gzerror(file_.get(), &code);
-    // Not `got < 0`: a file cut within its checksum returns 0, as if all were
-    // well, and tells the truth in the error code alone.
-    if (code == Z_OK || code == Z_STREAM_END) return got;
-    if (code == Z_BUF_ERROR) fail("truncated in the middle of its gzip data");
-    if (code == Z_ERRNO) fail(std::strerror(errno));
-    // zlib puts the path before its own words; ours says it already.
-    const std::string_view message = text;
-    const auto colon = message.rfind(": ");
-    fail(fmt::format(
-        "damaged gzip data ({})",
-        colon == message.npos ? message : message.substr(colon + 2)));
-  }
-
-  std::string path_;
-  std::unique_ptr<gzFile_s, int (*)(gzFile)> file_;
-};
-
-std::int64_t read_header(IdxFile& file, std::uint32_t magic, const char* what) {
-  const std::uint32_t found = file.read_u32();
+std::int64_t read_header(GzipReader& file, std::uint32_t magic,
+                         const char* what) {
+  const std::uint32_t found = read_u32(file);
   if (found != magic) {
     file.fail(fmt::format("not an IDX file of {} (magic {:#x}, expected {:#x})",
                           what, found, magic));
   }
-  const std::uint32_t count = file.read_u32();
+  const std::uint32_t count = read_u32(file);
   if (count == 0 || count > kMostSamples) {
     file.fail(fmt::format("it announces {} {}", count, what));
   }
@@ -105,15 +48,15 @@ FashionMnist load_fashion_mnist(const std::string& dir, Split split) {
   const std::string stem = dir + (split == Split::kTrain ? "/train" : "/t10k");
   FashionMnist data;
 
-  IdxFile images(stem + "-images-idx3-ubyte.gz");
+  GzipReader images = open_idx(stem + "-images-idx3-ubyte.gz");
   data.count = read_header(images, kImagesMagic, "pictures");
-  const std::uint32_t height = images.read_u32();
-  const std::uint32_t width = images.read_u32();
+  const std::uint32_t height = read_u32(images);
+  const std::uint32_t width = read_u32(images);
   if (height != kImageSide || width != kImageSide) {
     images.fail(fmt::format("its pictures are {} x {}, expected 28 x 28",
                             height, width));
   }
-  IdxFile labels(stem + "-labels-idx1-ubyte.gz");
+  GzipReader labels = open_idx(stem + "-labels-idx1-ubyte.gz");
   const std::int64_t label_count = read_header(labels, kLabelsMagic, "labels");
   if (label_count != data.count) {
     labels.fail(fmt::format("it has {} labels for {} pictures", label_count,
