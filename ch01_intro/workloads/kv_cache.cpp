@@ -7,6 +7,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <fmt/format.h>
 
+#include <optional>
 #include <stdexcept>
 
 #include "common/errors.h"
@@ -56,7 +57,7 @@ class CachedAttention : public AttentionCore {
     // Row i of the new tokens stands at position total - fresh + i. One new
     // token sees everything, a prompt is causal; only what comes in between
     // needs a mask of its own.
-    at::Tensor mask;
+    std::optional<at::Tensor> mask;
     if (fresh > 1 && fresh < total) {
       mask = at::ones({fresh, total}, q.options().dtype(at::kBool))
                  .tril(total - fresh);

@@ -39,6 +39,7 @@ class KvCache {
 
  private:
   friend class CachedAttention;
+  friend class CachedParts;
   struct Layer {
     at::Tensor keys, values;  // [batch, positions, kv_heads, head_dim]
     std::int64_t length = 0;
