@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
-#include <queue>
 
 #include "ch01_intro/tokenizer/byte_alphabet.h"
 #include "common/strict_json.h"
@@ -139,12 +139,16 @@ void BpeMerges::join_long(std::vector<std::int32_t>& ids,
         "cannot tokenize a word of {} bytes: 2^31 - 1 at most", count));
   }
   std::vector<Symbol> symbols(count);
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
+  std::vector<Candidate> queue;  // a heap
   const auto consider = [&](std::int32_t place) {
-    if (place < 0 || symbols[place].after < 0) return;
+    if (place < 0 || symbols[place].after < 0) return false;
     const std::int32_t rank =
         pairs_.find(symbols[place].id, symbols[symbols[place].after].id);
-    if (rank >= 0) queue.push({rank, place});
+    if (rank >= 0) queue.push_back({rank, place});
+    return rank >= 0;
+  };
+  const auto consider_again = [&](std::int32_t place) {
+    if (consider(place)) std::ranges::push_heap(queue, std::greater<>());
   };
   for (std::size_t i = 0; i < count; ++i) {
     const auto place = static_cast<std::int32_t>(i);
@@ -153,9 +157,11 @@ void BpeMerges::join_long(std::vector<std::int32_t>& ids,
   for (std::size_t i = 0; i < count; ++i) {
     consider(static_cast<std::int32_t>(i));
   }
+  std::ranges::make_heap(queue, std::greater<>());
   while (!queue.empty()) {
-    const auto [rank, place] = queue.top();
-    queue.pop();
+    std::ranges::pop_heap(queue, std::greater<>());
+    const auto [rank, place] = queue.back();
+    queue.pop_back();
     // An entry outlives its pair when a neighbour was joined first.
     Symbol& left = symbols[place];
     if (left.id < 0 || left.after < 0) continue;
@@ -165,8 +171,8 @@ void BpeMerges::join_long(std::vector<std::int32_t>& ids,
     left.after = right.after;
     right.id = -1;
     if (left.after >= 0) symbols[left.after].before = place;
-    consider(left.before);
-    consider(place);
+    consider_again(left.before);
+    consider_again(place);
   }
   ids.resize(begin);
   for (std::int32_t at = 0; at >= 0; at = symbols[at].after) {

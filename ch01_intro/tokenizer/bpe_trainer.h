@@ -35,7 +35,7 @@ struct TrainBpeOptions {
   std::int64_t min_frequency = 0;       // of a pair, to be joined
   std::string pre_tokenizer = "gpt-2";  // see pre_tokenizer_steps()
   bool add_prefix_space = false;        // before the text
-  std::vector<std::string> special_tokens;
+  std::vector<std::string> special_tokens = {};
 };
 
 TokenizerParts train_bpe(std::string_view text, const TrainBpeOptions& options);

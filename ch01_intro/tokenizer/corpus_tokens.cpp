@@ -76,12 +76,15 @@ class Cache {
   const fs::path& lock() const { return lock_; }
 
   // Nothing where there is nothing, or where it is damaged.
-  std::optional<CorpusTokens> read() const {
+  std::optional<CorpusTokens> read(bool warn) const {
     if (!fs::exists(ids_) || !fs::exists(json_)) return std::nullopt;
     try {
       return read_checked();
     } catch (const UsageError& error) {
-      spdlog::warn("{}: damaged, made anew ({})", ids_.string(), error.what());
+      if (warn) {
+        spdlog::warn("{}: damaged, made anew ({})", ids_.string(),
+                     error.what());
+      }
       return std::nullopt;
     }
   }
@@ -182,10 +185,10 @@ CorpusTokens cached_corpus_tokens(std::string_view text,
   const std::uint64_t key = hash_bytes(
       text, kFormat << 32 ^ static_cast<std::uint64_t>(options.vocab_size));
   const Cache cache(cache_folder, key);
-  if (auto found = cache.read()) return *std::move(found);
+  if (auto found = cache.read(false)) return *std::move(found);
   const FileLock lock(cache.lock());
   // Another rank may have been quicker.
-  if (auto found = cache.read()) return *std::move(found);
+  if (auto found = cache.read(true)) return *std::move(found);
   CorpusTokens made = make_tokens(text, options);
   cache.write(made);
   return made;

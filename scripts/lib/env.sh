@@ -83,6 +83,7 @@ env_rows() {
     "$([[ -n $torchrun ]] && echo ok || echo missing)"
   env_wheel_row clang_format clang-format 'tests: formatting'
   env_wheel_row matplotlib matplotlib 'plot'
+  env_wheel_row tokenizers tokenizers 'tests: reference tokenizer'
   nvcc=$(sed -n 's/.*release [0-9.]*, V//p' \
     < <([[ -z $NVCC ]] || "$NVCC" --version))
   env_row nvcc "${nvcc:--}" \

@@ -15,7 +15,8 @@ checked against scripts/deps.lock. Everything that is there already is left
 alone. `tour` and `test` do this by themselves.
 
   --tests        also what only tests need: mpirun, shellcheck, clang-format,
-                 matplotlib, and the Python side of the real torchrun
+                 matplotlib, the Python libraries that ours is compared
+                 with, and the Python side of the real torchrun
   --peers        also the programs that benches compare with
   --preset P     for preset P (cuda adds the CUDA libraries, 2 GB to fetch)
   --bundle DIR   then fill DIR with all wheels and packages, for machines
@@ -69,7 +70,7 @@ choose_sections() {
       SECTIONS+=(libtorch-cuda)
     fi
   fi
-  [[ -z $tests ]] || SECTIONS+=(torchrun tools plot)
+  [[ -z $tests ]] || SECTIONS+=(torchrun tools plot reference)
   [[ -z $peers ]] || SECTIONS+=(peers)
 }
 

@@ -311,7 +311,7 @@ class Lock(Copy):
         sections = re.findall(r"^\[([\w-]+)\]",
                               (ROOT / "scripts/deps.lock").read_text(), re.M)
         self.assertLessEqual({"libtorch-cpu", "libtorch-cuda", "torchrun",
-                              "tools", "plot", "peers"}, set(sections))
+                              "tools", "plot", "reference", "peers"}, set(sections))
         lines = self.lock("requirements", *sections).stdout.splitlines()
         self.assertTrue(lines)
         for line in lines:
