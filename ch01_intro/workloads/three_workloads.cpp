@@ -3,8 +3,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <fmt/format.h>
-
 #include <functional>
 
 #include "ch01_intro/counter_random.h"
@@ -14,7 +12,6 @@
 #include "ch01_intro/trainer/adamw.h"
 #include "ch01_intro/workloads/kv_cache.h"
 #include "common/errors.h"
-#include "common/report.h"
 
 namespace dai::intro {
 namespace {
@@ -91,110 +88,26 @@ Generation generation_seconds(const ThreeWorkloadsOptions& options,
   return result;
 }
 
-WorkloadRow placed(const Roofline& roofline, Workload work, double seconds) {
-  WorkloadRow row{.work = work, .seconds = seconds, .place = {}};
-  row.place = roofline.place({.name = work.name,
-                              .flops = work.flops,
-                              .bytes = work.bytes,
-                              .working_set_bytes = work.memory_bytes,
-                              .seconds = seconds});
-  return row;
-}
-
-std::string per_pass(const WorkloadRow& row) {
-  return fmt::format("{} x {}", row.work.name, row.work.batch);
-}
-
 }  // namespace
 
 ThreeWorkloads measure_three_workloads(const ThreeWorkloadsOptions& options,
                                        const Roofline& roofline,
                                        at::Device device) {
-  const DecoderConfig& config = options.config;
   if (options.serve.empty()) {
     throw UsageError("three workloads: no batch to serve");
   }
-  ThreeWorkloads all;
-  all.rows.push_back(
-      placed(roofline, training_workload(config, options.batch, options.seq),
-             training_seconds(options, device)));
+  ThreeWorkloads all{.config = options.config,
+                     .seq = options.seq,
+                     // In the middle of the measured tokens.
+                     .context = options.seq + options.decode_steps / 2,
+                     .roofline = roofline};
+  all.add("training", options.batch, training_seconds(options, device));
   for (const std::int64_t batch : options.serve) {
     const Generation took = generation_seconds(options, batch, device);
     if (batch == options.serve.front()) {
-      all.rows.push_back(placed(roofline,
-                                prefill_workload(config, batch, options.seq),
-                                took.prompt_seconds));
+      all.add("prefill", batch, took.prompt_seconds);
     }
-    // The context in the middle of the measured tokens.
-    const std::int64_t context = options.seq + options.decode_steps / 2;
-    all.rows.push_back(placed(roofline, decode_workload(config, batch, context),
-                              took.token_seconds));
-  }
-  return all;
-}
-
-std::string ThreeWorkloads::to_table() const {
-  Table table({"work x batch", "FLOP/byte", "bound by", "fed by", "roof ms",
-               "measured ms", "x roof", "tokens/s", "ms/token", "MiB held"});
-  for (const WorkloadRow& row : rows) {
-    // What one sequence waits for each of its tokens.
-    const double ms_a_token = 1e3 * row.seconds *
-                              static_cast<double>(row.work.batch) /
-                              static_cast<double>(row.work.tokens);
-    table.add_row(
-        {per_pass(row), fmt::format("{:.2f}", row.work.intensity()),
-         to_string(row.place.bound), row.place.level,
-         fmt::format("{:.3f}", 1e3 * row.place.roof_seconds),
-         fmt::format("{:.3f}", 1e3 * row.seconds),
-         fmt::format("{:.2f}", row.place.slowdown),
-         fmt::format("{:.0f}", row.tokens_per_s()),
-         fmt::format("{:.3f}", ms_a_token),
-         fmt::format("{:.1f}",
-                     static_cast<double>(row.work.memory_bytes) / (1 << 20))});
-  }
-  return table.to_string();
-}
-
-nlohmann::ordered_json ThreeWorkloads::to_json() const {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const WorkloadRow& row : rows) {
-    list.push_back({{"name", row.work.name},
-                    {"batch", row.work.batch},
-                    {"tokens", row.work.tokens},
-                    {"flops", row.work.flops},
-                    {"bytes", row.work.bytes},
-                    {"memory_bytes", row.work.memory_bytes},
-                    {"seconds", row.seconds},
-                    {"level", row.place.level},
-                    {"bound", to_string(row.place.bound)},
-                    {"roof_seconds", row.place.roof_seconds}});
-  }
-  return list;
-}
-
-ThreeWorkloads ThreeWorkloads::from_json(const nlohmann::json& json) {
-  ThreeWorkloads all;
-  try {
-    for (const nlohmann::json& item : json) {
-      WorkloadRow row;
-      row.work = {.name = item.at("name"),
-                  .batch = item.at("batch"),
-                  .tokens = item.at("tokens"),
-                  .flops = item.at("flops"),
-                  .bytes = item.at("bytes"),
-                  .memory_bytes = item.at("memory_bytes")};
-      row.seconds = item.at("seconds");
-      row.place.level = item.at("level");
-      row.place.bound = item.at("bound") == to_string(Bound::kCompute)
-                            ? Bound::kCompute
-                            : Bound::kMemory;
-      row.place.intensity = row.work.intensity();
-      row.place.roof_seconds = item.at("roof_seconds");
-      row.place.slowdown = row.seconds / row.place.roof_seconds;
-      all.rows.push_back(row);
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw UsageError(fmt::format("no list of workloads: {}", error.what()));
+    all.add("decode", batch, took.token_seconds);
   }
   return all;
 }

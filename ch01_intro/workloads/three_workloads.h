@@ -44,11 +44,20 @@ struct WorkloadRow {
 };
 
 struct ThreeWorkloads {
-  std::vector<WorkloadRow> rows;  // training, prefill, decode by batch
+  DecoderConfig config{};
+  std::int64_t seq = 0;      // of training and prompts
+  std::int64_t context = 0;  // of decode
+  Roofline roofline{};
+  std::vector<WorkloadRow> rows{};  // training, prefill, decode by batch
+
+  // Works out what `name` with that batch has to do, and places its time.
+  // Throws UsageError for a name that is none of the three.
+  void add(const std::string& name, std::int64_t batch, double seconds);
 
   std::string to_table() const;
+  // Times and roofs; the work is worked out again by whoever reads them.
   nlohmann::ordered_json to_json() const;
-  // Of what to_json() wrote. Throws UsageError for anything else.
+  // Throws UsageError for what to_json() did not write.
   static ThreeWorkloads from_json(const nlohmann::json& json);
 };
 

@@ -18,21 +18,19 @@ Roofline roofline() {
 
 // Rows that belong where they are: twice the roof's time each.
 ThreeWorkloads good() {
-  const DecoderConfig config = decoder_config("bench-9m");
-  ThreeWorkloads all;
-  const auto add = [&](const Workload& work) {
-    WorkloadRow row{.work = work, .seconds = 1, .place = {}};
-    row.place = roofline().place(
-        {work.name, work.flops, work.bytes, work.memory_bytes, 1.0});
+  ThreeWorkloads all{.config = decoder_config("bench-9m"),
+                     .seq = 128,
+                     .context = 128,
+                     .roofline = roofline()};
+  const auto add = [&](const char* name, std::int64_t batch) {
+    all.add(name, batch, 1.0);
+    WorkloadRow& row = all.rows.back();
     row.seconds = 2 * row.place.roof_seconds;
     row.place.slowdown = 2;
-    all.rows.push_back(row);
   };
-  add(training_workload(config, 8, 128));
-  add(prefill_workload(config, 1, 128));
-  for (const std::int64_t batch : {1, 4, 16}) {
-    add(decode_workload(config, batch, 128));
-  }
+  add("training", 8);
+  add("prefill", 1);
+  for (const std::int64_t batch : {1, 4, 16}) add("decode", batch);
   return all;
 }
 
@@ -67,7 +65,11 @@ TEST(ThreeWorkloads, JsonRoundTripKeepsTheVerdict) {
   const ThreeWorkloads back = ThreeWorkloads::from_json(all.to_json());
   ASSERT_EQ(back.rows.size(), all.rows.size());
   EXPECT_EQ(back.to_table(), all.to_table());
-  EXPECT_THROW(ThreeWorkloads::from_json({{{"name", "training"}}}), UsageError);
+  nlohmann::json wrong = all.to_json();
+  wrong["times"][0]["name"] = "training by night";
+  EXPECT_THROW(ThreeWorkloads::from_json(wrong), UsageError);
+  wrong.erase("levels");
+  EXPECT_THROW(ThreeWorkloads::from_json(wrong), UsageError);
 }
 
 TEST(ThreeWorkloads, EveryWorkloadIsMeasuredAndPlaced) {
