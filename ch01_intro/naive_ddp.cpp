@@ -31,8 +31,10 @@ SyncTimes NaiveDdp::finish_step() {
     }
     times.wire_ms = clock.lap_ms();
   }
-  for (const auto& parameter : parameters_) {
-    parameter.tensor.grad().div_(microbatches_);
+  if (microbatches_ > 1) {
+    for (const auto& parameter : parameters_) {
+      parameter.tensor.grad().div_(microbatches_);
+    }
   }
   times.add_ms = clock.lap_ms();
   return times;

@@ -1,20 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch01_intro/trainer/parameter_view.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
 
+#include "ch01_intro/trainer/squared_sum.h"
+
 namespace dai::intro {
 namespace {
 
-// [blocks] float64 on the tensor's device.
+// [blocks] float64, on the CPU for a CPU tensor.
+at::Tensor squared_blocks_on_cpu(const at::Tensor& flat) {
+  const std::int64_t count = flat.numel();
+  const std::int64_t blocks = (count + kNormBlock - 1) / kNormBlock;
+  at::Tensor sums = at::empty({blocks}, at::kDouble);
+  const float* data = flat.const_data_ptr<float>();
+  double* out = sums.data_ptr<double>();
+  at::parallel_for(0, blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i * kNormBlock;
+      out[i] = squared_sum({data + first, static_cast<std::size_t>(std::min(
+                                              kNormBlock, count - first))});
+    }
+  });
+  return sums;
+}
+
 at::Tensor squared_blocks(const at::Tensor& grad) {
   const at::Tensor flat = grad.reshape({-1});
+  if (flat.is_cpu() && flat.scalar_type() == at::kFloat) {
+    return squared_blocks_on_cpu(flat.contiguous());
+  }
   const std::int64_t whole = flat.numel() / kNormBlock * kNormBlock;
   std::vector<at::Tensor> sums;
   const auto square_sum = [](const at::Tensor& rows) {

@@ -8,6 +8,7 @@
 
 #include "ch01_intro/trainer/learning_rate.h"
 #include "ch01_intro/trainer/loss_watch.h"
+#include "ch01_intro/trainer/squared_sum.h"
 #include "common/errors.h"
 
 namespace dai::intro {
@@ -114,6 +115,23 @@ TEST(LossWatch, RefusesOptionsThatMakeNoSense) {
   EXPECT_THROW(LossWatch({.spike_z = kNan}), UsageError);
   EXPECT_THROW(LossWatch({.window = 1}), UsageError);
   EXPECT_THROW(LossWatch({.give_up_after = 0}), UsageError);
+}
+
+TEST(SquaredSum, IsExactWhereDoublesAreAndKeepsWhatIsNoNumber) {
+  for (const std::size_t n : {0u, 1u, 15u, 16u, 17u, 1000u}) {
+    std::vector<float> values(n);
+    double expected = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      values[i] = static_cast<float>(i % 101) - 50;
+      expected += static_cast<double>(values[i]) * values[i];
+    }
+    EXPECT_EQ(squared_sum(values), expected) << n;
+  }
+  // In float, the square of this would be infinite.
+  EXPECT_DOUBLE_EQ(squared_sum(std::vector<float>{1e30f}),
+                   static_cast<double>(1e30f) * 1e30f);
+  EXPECT_TRUE(std::isnan(squared_sum(
+      std::vector<float>{1, std::numeric_limits<float>::quiet_NaN()})));
 }
 
 }  // namespace
