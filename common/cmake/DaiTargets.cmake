@@ -167,6 +167,13 @@ function(dai_add_test NAME RANKS GPUS TIMEOUT LABELS)
   set_property(GLOBAL APPEND PROPERTY DAI_TEST_NAMES ${NAME})
 endfunction()
 
+# Tests share the cores with each other. Two that each keep all cores spinning
+# take many times the time of both in turn, so a test's program gets one thread
+# and asks for more by itself where threads are its subject.
+function(dai_one_thread NAME)
+  set_property(TEST ${NAME} APPEND PROPERTY ENVIRONMENT OMP_NUM_THREADS=1)
+endfunction()
+
 function(dai_app NAME)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "" "RANKS;GPUS;TIMEOUT"
                         "PATHS;NEEDS;DEPS")
@@ -210,6 +217,7 @@ function(dai_app NAME)
     dai_add_test(smoke.${NAME} ${ARG_RANKS} ${ARG_GPUS} ${ARG_TIMEOUT} smoke
       ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
       $<TARGET_FILE:${NAME}> --smoke)
+    dai_one_thread(smoke.${NAME})
     # The default sizes: `scripts/book test --full`.
     dai_add_test(full.${NAME} ${ARG_RANKS} ${ARG_GPUS} 1800 nightly
       ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
@@ -238,6 +246,7 @@ function(dai_test NAME)
     target_link_libraries(${NAME} PRIVATE GTest::gmock_main)
     dai_add_test(unit.${NAME} 1 ${ARG_GPUS} ${ARG_TIMEOUT}
       "unit;${ARG_LABELS}" ${NAME} ${ARG_ARGS})
+    dai_one_thread(unit.${NAME})
     return()
   endif()
   # Its main() joins the ranks first: tests/support/distributed_test.h.
@@ -299,6 +308,7 @@ function(dai_mutant APP TAG)
     --exit 1 --output ${ARG_EXPECT} --
     ${DAI_LAUNCH} --standalone --nproc-per-node ${ARG_RANKS}
     $<TARGET_FILE:${name}> --smoke ${ARG_ARGS})
+  dai_one_thread(mutant.${name})
 endfunction()
 
 function(dai_all_executables OUT FOLDER)
