@@ -64,6 +64,12 @@ std::int64_t serve_paced_steps(const Decoder& decoder,
   NaiveDdp sync(decoder.parameters(), options.microbatches, nullptr);
   WholeParameters view(decoder.parameters());
   Trainer trainer(task, sync, view, nullptr, trainer_options, device);
+  const DecoderConfig& config = decoder.config();
+  const nlohmann::ordered_json sizes = {
+      {"vocab_size", config.vocab_size}, {"hidden", config.hidden},
+      {"layers", config.layers},         {"heads", config.heads},
+      {"kv_heads", config.kv_heads},     {"ffn", config.ffn}};
+  out << nlohmann::ordered_json{{"decoder", sizes}}.dump() << std::endl;
   for (std::string line; std::getline(in, line);) {
     nlohmann::json answer;
     for (std::int64_t left = steps_asked_for(line); left > 0; --left) {

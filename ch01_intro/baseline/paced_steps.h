@@ -2,10 +2,11 @@
 #pragma once
 
 // Training steps on demand, so that a bench can run two programs in turns on
-// the same cores: while one works the other waits for its next line. For each
-// line on `in`, a number of steps, one JSON line on `out`, as
-// peers/train_peer.py prints it:
+// the same cores: while one works the other waits for its next line. The first
+// line on `out` says which decoder; then, for each line on `in`, a number of
+// steps, one line as peers/train_peer.py prints it:
 //
+//   {"decoder": {"vocab_size": 16384, "hidden": 192, ...}}
 //   {"step_ms": [231.4, ...], "loss": 6.2, "peak_rss_bytes": 812646400}
 //
 // Throws UsageError for a line that is no positive number.

@@ -20,9 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODEL = dict(vocab_size=16384, hidden=192, layers=12, heads=12, kv_heads=12,
-             ffn=576)  # bench-9m; a test compares it with decoder_config.cpp
-BATCH, WINDOW = 8, 128
+MODEL, BATCH, WINDOW = "bench-9m", 8, 128
 
 
 class Program:
@@ -38,15 +36,18 @@ class Program:
         self.peak_rss_bytes = 0
         self.loss = 0.0
 
-    def train(self, steps, keep=True):
-        print(steps, file=self.process.stdin, flush=True)
+    def answer(self):
+        """The next line of JSON; what the program tells people is passed."""
         while True:
             line = self.process.stdout.readline()
             if not line:
                 sys.exit(f"{self.label} ended: {' '.join(self.command)}")
             if line.startswith("{"):
-                break
-        answer = json.loads(line)
+                return json.loads(line)
+
+    def train(self, steps, keep=True):
+        print(steps, file=self.process.stdin, flush=True)
+        answer = self.answer()
         self.peak_rss_bytes, self.loss = answer["peak_rss_bytes"], answer["loss"]
         if keep:
             self.turns.append(statistics.median(answer["step_ms"]))
@@ -75,29 +76,50 @@ def shown(command):
     return " ".join(str(word).replace(str(ROOT) + "/", "") for word in command)
 
 
-def row(name, metric, unit, ours, theirs, mine, other, threads, versions):
+def row(name, metric, unit, us, theirs, mine, other, threads, versions):
     a, b = statistics.median(mine), statistics.median(other)
     return {"name": name, "peer": theirs.label, "metric": metric,
             "unit": unit, "ours": a, "theirs": b, "ratio": b / a,
             "ci95": bootstrap(mine, other), "samples": len(mine),
-            "ours_cmd": shown(ours.command), "theirs_cmd": shown(theirs.command),
+            "ours_cmd": shown(us.command), "theirs_cmd": shown(theirs.command),
             "versions": versions, "threads": threads}
 
 
-def commands(tokens, build, threads):
-    python = str(ROOT / ".deps/venv/bin/python")
-    app = str(build / "bin" / "ch01_train_baseline")
-    peer = [python, str(ROOT / "ch01_intro/peers/train_peer.py"),
-            "--tokens", tokens, "--batch", str(BATCH), "--window", str(WINDOW),
-            "--threads", str(threads)]
-    for key, value in MODEL.items():
-        peer += ["--" + key.replace("_", "-"), str(value)]
-    ours = [app, "--model", "bench-9m", "--batch", str(BATCH), "--window",
-            str(WINDOW), "--lr", "3e-4", "--device", "cpu", "--paced"]
-    return {"naive": ours + ["--rung", "naive", "--tokens-out", tokens],
-            "fused": ours + ["--rung", "fused"],
-            "eager": peer + ["--mode", "eager"],
-            "compile": peer + ["--mode", "compile"]}
+def ours(build, rung, *more):
+    return [str(build / "bin" / "ch01_train_baseline"), "--model", MODEL,
+            "--batch", str(BATCH), "--window", str(WINDOW), "--lr", "3e-4",
+            "--device", "cpu", "--paced", "--rung", rung, *more]
+
+
+def peer(mode, sizes, tokens, threads):
+    words = [str(ROOT / ".deps/venv/bin/python"),
+             str(ROOT / "ch01_intro/peers/train_peer.py"), "--mode", mode,
+             "--tokens", tokens, "--threads", str(threads),
+             "--batch", str(BATCH), "--window", str(WINDOW)]
+    for key, value in sizes.items():
+        words += ["--" + key.replace("_", "-"), str(value)]
+    return words
+
+
+def start_all(build, tokens, threads):
+    """Every program, ready to train: text read, graphs compiled."""
+    programs = {}
+
+    def start(key, label, command):
+        begun = time.time()
+        programs[key] = Program(label, command, threads)
+        sizes = programs[key].answer()["decoder"] if "--rung" in command \
+            else None
+        programs[key].train(3, keep=False)
+        print(f"{label}: ready after {time.time() - begun:.0f} s",
+              file=sys.stderr)
+        return sizes
+    sizes = start("naive", "naive",
+                  ours(build, "naive", "--tokens-out", tokens))
+    start("fused", "fused", ours(build, "fused"))
+    for mode in ("eager", "compile"):
+        start(mode, "pytorch " + mode, peer(mode, sizes, tokens, threads))
+    return programs
 
 
 def main():
@@ -112,17 +134,8 @@ def main():
         parser.error("fewer than 7 turns are no result")
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        words = commands(os.path.join(folder, "tokens.i32"), build, a.threads)
-        programs = {}
-        for label in ("naive", "fused", "eager", "compile"):
-            programs[label] = Program(
-                label if label in ("naive", "fused") else "pytorch " + label,
-                words[label], a.threads)
-            # The first of ours writes the tokens; torch.compile compiles here.
-            start = time.time()
-            programs[label].train(3, keep=False)
-            print(f"{label}: ready after {time.time() - start:.0f} s",
-                  file=sys.stderr)
+        programs = start_all(build, os.path.join(folder, "tokens.i32"),
+                             a.threads)
         order = list(programs.values())
         for turn in range(a.turns):
             for program in order[turn % 4:] + order[:turn % 4]:
@@ -140,8 +153,8 @@ def main():
          "import torch, json, sys; print(json.dumps({'torch': "
          "torch.__version__, 'python': sys.version.split()[0]}))"], text=True))
 
-    def step(name, ours, theirs):
-        return row(name, "training step", "ms", ours, theirs, ours.turns,
+    def step(name, us, theirs):
+        return row(name, "training step", "ms", us, theirs, us.turns,
                    theirs.turns, a.threads, versions)
     rows = [step("train_step_vs_pytorch", naive, eager),
             step("train_step_fused_vs_pytorch", fused, eager),
