@@ -78,8 +78,9 @@ void decode(const std::vector<std::string>& words) {
   const bool skip = words.size() > 4;
   std::string out;
   for (const std::string& record : read_records(words.at(2))) {
+    want(record.size() % 4 == 0, "cut id");
     Ids ids(record.size() / 4);
-    std::memcpy(ids.data(), record.data(), 4 * ids.size());
+    if (!ids.empty()) std::memcpy(ids.data(), record.data(), record.size());
     const std::string text = replace_malformed(tokenizer.decode(ids, skip));
     StreamingDecoder decoder(tokenizer, skip);
     std::string streamed;
