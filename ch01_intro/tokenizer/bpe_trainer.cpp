@@ -105,10 +105,10 @@ class Trainer {
         continue;
       }
       if (count < std::max<std::int64_t>(options_.min_frequency, 1)) break;
-      // Two pairs may spell one token: "ab" + "c" and "a" + "bc".
       const std::string left(tokens_[best.left]), right(tokens_[best.right]);
+      // A special token may be spelt so: then there is no new one.
       const std::int32_t joined = add_token(left + right).first;
-      merges_.emplace_back(best.pair, std::pair(left, right));
+      parts_.merges.emplace_back(left, right);
       for (const std::uint32_t word : std::exchange(lists_[best.words], {})) {
         join(word, best.left, best.right, joined);
       }
@@ -121,14 +121,6 @@ class Trainer {
     for (std::size_t id = 0; id < tokens_.size(); ++id) {
       parts_.vocab.emplace_back(tokens_[id]);
     }
-    // A pair that was learnt twice counts where it was learnt last.
-    std::vector<bool> seen(pairs_.size());
-    for (std::size_t i = merges_.size(); i-- > 0;) {
-      if (seen[merges_[i].first]) continue;
-      seen[merges_[i].first] = true;
-      parts_.merges.push_back(std::move(merges_[i].second));
-    }
-    std::reverse(parts_.merges.begin(), parts_.merges.end());
     for (const std::string& token : options_.special_tokens) {
       parts_.added_tokens.push_back({token, tokens_.find(token)});
     }
@@ -222,8 +214,6 @@ class Trainer {
   std::vector<Words> lists_;
   std::vector<std::size_t> free_lists_;
   std::priority_queue<Candidate> queue_;
-  std::vector<std::pair<std::int32_t, std::pair<std::string, std::string>>>
-      merges_;  // pair, tokens
 };
 
 }  // namespace

@@ -126,10 +126,11 @@ class Cache {
         Tokenizer(parse_tokenizer_json(json, json_.string()), json_.string()),
         std::vector<std::int32_t>(header.ids), true};
     if (header.bytes_per_id == 4) {
-      std::memcpy(corpus.ids.data(), ids.data(), ids.size());
+      const auto* whole = reinterpret_cast<const std::int32_t*>(ids.data());
+      std::copy_n(whole, header.ids, corpus.ids.begin());
     } else {
       const auto* small = reinterpret_cast<const std::uint16_t*>(ids.data());
-      std::copy(small, small + header.ids, corpus.ids.begin());
+      std::copy_n(small, header.ids, corpus.ids.begin());
     }
     return corpus;
   }

@@ -10,6 +10,7 @@
 #include "ch01_intro/tokenizer/added_tokens.h"
 #include "ch01_intro/tokenizer/bpe_merges.h"
 #include "ch01_intro/tokenizer/byte_alphabet.h"
+#include "ch01_intro/tokenizer/unicode.h"
 #include "common/strict_json.h"
 
 namespace dai::intro {
@@ -65,6 +66,10 @@ struct Tokenizer::State {
       refuse(where, "vocab: {} ids, {} at most", parts.vocab.size(), kMost);
     }
     for (const std::string& token : parts.vocab) {
+      if (!is_utf8(token)) {
+        refuse(where, "vocab: {} (id {}) is not UTF-8", printable(token),
+               tokens.size());
+      }
       tokens.push_back(token);
       pieces.push_back(token_to_bytes(token));
     }
@@ -75,8 +80,9 @@ struct Tokenizer::State {
     std::vector<AddedToken> passes[2];
     for (const AddedToken& token : parts.added_tokens) {
       const auto& [content, id, is_special, lstrip, rstrip, normalized] = token;
-      if (content.empty()) {
-        refuse(where, "added_tokens: the token with id {} is empty", id);
+      if (content.empty() || !is_utf8(content)) {
+        refuse(where, "added_tokens: {} (id {}) is {}", printable(content), id,
+               content.empty() ? "empty" : "not UTF-8");
       }
       if (id < 0 || std::cmp_greater(id, tokens.size() + kFarthestGap)) {
         refuse(where, "added_tokens: {} has id {}, out of range",

@@ -4,12 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <initializer_list>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "ch01_intro/tokenizer/byte_alphabet.h"
+#include "ch01_intro/tokenizer/json_field.h"
 #include "common/file.h"
 #include "common/strict_json.h"
 
@@ -17,92 +16,8 @@ namespace dai::intro {
 namespace {
 
 using nlohmann::json;
+using Field = JsonField;
 using Step = PreTokenizerStep;
-
-// One object of the file. Every member has to be asked for: done() refuses
-// those that were not, so that nothing is ignored.
-class Field {
- public:
-  Field(const json& value, std::string name, std::string_view where)
-      : value_(value), name_(std::move(name)), where_(where) {
-    if (!value.is_object()) bad("an object");
-    for (const auto& [key, ignored] : value.items()) unread_.push_back(key);
-  }
-
-  const json* find(const char* key) {
-    std::erase(unread_, key);
-    const auto member = value_.find(key);
-    return member == value_.end() ? nullptr : &*member;
-  }
-  const json& get(const char* key) {
-    const json* member = find(key);
-    if (member == nullptr) refuse(where_, "{}: no \"{}\"", name_, key);
-    return *member;
-  }
-  Field object(const char* key) { return {get(key), path(key), where_}; }
-  std::string string(const char* key) {
-    const json& member = get(key);
-    if (!member.is_string()) wrong(key, "a string");
-    return member.get<std::string>();
-  }
-  bool flag(const char* key, bool otherwise) {
-    const json* member = find(key);
-    if (member == nullptr) return otherwise;
-    if (!member->is_boolean()) wrong(key, "true or false");
-    return member->get<bool>();
-  }
-  std::int32_t id(const char* key) { return as_id(get(key), path(key)); }
-  std::int32_t as_id(const json& value, const std::string& name) const {
-    constexpr auto kMost = std::numeric_limits<std::int32_t>::max();
-    if (!value.is_number_unsigned() ||
-        value.get<std::uint64_t>() >= static_cast<std::uint64_t>(kMost)) {
-      refuse(where_, "{}: {} is no token id", name, printable(value.dump()));
-    }
-    return value.get<std::int32_t>();
-  }
-  const json& list(const char* key) {
-    const json& member = get(key);
-    if (!member.is_array()) wrong(key, "a list");
-    return member;
-  }
-  // Absent, null, or one of the values given.
-  void want(const char* key, std::initializer_list<json> accepted) {
-    const json* member = find(key);
-    if (member == nullptr || member->is_null()) return;
-    for (const json& value : accepted) {
-      if (*member == value) return;
-    }
-    refuse(where_, "{}: {} is not supported", path(key),
-           printable(member->dump()));
-  }
-  // For members that have no influence on ids or text.
-  void skip(std::initializer_list<const char*> keys) {
-    for (const char* key : keys) find(key);
-  }
-  void done() const {
-    if (unread_.empty()) return;
-    refuse(where_, "{}: \"{}\" is not supported", name_, unread_.front());
-  }
-  std::string path(const char* key) const {
-    return name_.empty() ? key : name_ + "." + key;
-  }
-  [[noreturn]] void wrong(const char* key, std::string_view wanted) const {
-    refuse(where_, "{}: holds {}, wanted {}", path(key),
-           printable(value_.at(key).dump()), wanted);
-  }
-  [[noreturn]] void bad(std::string_view wanted) const {
-    refuse(where_, "{}: holds {}, wanted {}", name_, printable(value_.dump()),
-           wanted);
-  }
-  const std::string& name() const { return name_; }
-  std::string_view where() const { return where_; }
-
- private:
-  const json& value_;
-  std::string name_;
-  std::string_view where_;
-  std::vector<std::string> unread_;
-};
 
 // The members of a Sequence, or the object itself.
 std::vector<Field> sequence(Field field, const char* key) {
@@ -327,66 +242,6 @@ void read_added_tokens(Field& root, TokenizerParts& parts) {
   }
 }
 
-json byte_level_json(const char* type, bool prefix_space, bool use_regex) {
-  return {{"type", type},
-          {"add_prefix_space", prefix_space},
-          {"trim_offsets", true},
-          {"use_regex", use_regex}};
-}
-
-json pre_tokenizer_json(const std::vector<Step>& steps) {
-  json items = json::array();
-  bool prefix_space = false, written = false;
-  for (const Step& step : steps) {
-    if (step.kind == Step::Kind::kPrefixSpace) {
-      prefix_space = true;
-    } else if (step.kind != Step::Kind::kPattern) {
-      items.push_back(
-          {{"type", "Digits"},
-           {"individual_digits", step.kind == Step::Kind::kDigits}});
-    } else if (step.byte_level) {
-      items.push_back(byte_level_json("ByteLevel", prefix_space, true));
-      written = true;
-    } else {
-      items.push_back({{"type", "Split"},
-                       {"pattern", {{"Regex", pattern_text(step.pattern)}}},
-                       {"behavior", "Isolated"},
-                       {"invert", false}});
-    }
-  }
-  if (!written) {
-    items.push_back(byte_level_json("ByteLevel", prefix_space, false));
-  }
-  if (items.size() == 1) return items[0];
-  return {{"type", "Sequence"}, {"pretokenizers", items}};
-}
-
-json post_processor_json(const TokenizerParts& parts,
-                         const std::vector<std::string>& tokens) {
-  json byte_level = byte_level_json("ByteLevel", false, true);
-  if (parts.prefix_ids.empty() && parts.suffix_ids.empty()) return byte_level;
-  json single = json::array(), special = json::object();
-  const auto add = [&](const std::vector<std::int32_t>& ids) {
-    for (const std::int32_t id : ids) {
-      single.push_back(
-          {{"SpecialToken", {{"id", tokens[id]}, {"type_id", 0}}}});
-      special[tokens[id]] = {
-          {"id", tokens[id]}, {"ids", {id}}, {"tokens", {tokens[id]}}};
-    }
-  };
-  add(parts.prefix_ids);
-  const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
-  single.push_back(text);
-  add(parts.suffix_ids);
-  json pair = single;
-  pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
-  const json processor = {{"type", "TemplateProcessing"},
-                          {"single", single},
-                          {"pair", pair},
-                          {"special_tokens", special}};
-  return {{"type", "Sequence"}, {"processors", {byte_level, processor}}};
-}
-
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view text,
@@ -414,56 +269,6 @@ TokenizerParts parse_tokenizer_json(std::string_view text,
 Tokenizer load_tokenizer_json(const std::filesystem::path& path) {
   const std::string where = fmt::format("'{}'", path.string());
   return Tokenizer(parse_tokenizer_json(read_file(path), where), where);
-}
-
-std::string tokenizer_json(const TokenizerParts& parts) {
-  std::vector<std::string> tokens = parts.vocab;
-  json added = json::array();
-  for (const AddedToken& token : parts.added_tokens) {
-    if (std::cmp_greater_equal(token.id, tokens.size())) {
-      tokens.resize(token.id + 1);
-    }
-    tokens[token.id] = token.content;
-    added.push_back({{"id", token.id},
-                     {"content", token.content},
-                     {"single_word", false},
-                     {"lstrip", token.lstrip},
-                     {"rstrip", token.rstrip},
-                     {"normalized", token.normalized},
-                     {"special", token.special}});
-  }
-  // Vocabulary and merges by hand, in the order of ids: a json object sorts.
-  std::string vocab, merges;
-  for (std::size_t id = 0; id < parts.vocab.size(); ++id) {
-    if (parts.vocab[id].empty()) continue;
-    vocab += fmt::format("{}      {}: {}", vocab.empty() ? "" : ",\n",
-                         json(parts.vocab[id]).dump(), id);
-  }
-  for (const auto& [left, right] : parts.merges) {
-    merges += fmt::format("{}      [{}, {}]", merges.empty() ? "" : ",\n",
-                          json(left).dump(), json(right).dump());
-  }
-  const json unk = parts.unk_token ? json(*parts.unk_token) : json();
-  return fmt::format(
-      "{{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
-      "  \"padding\": null,\n  \"added_tokens\": {},\n"
-      "  \"normalizer\": null,\n  \"pre_tokenizer\": {},\n"
-      "  \"post_processor\": {},\n  \"decoder\": {},\n"
-      "  \"model\": {{\n    \"type\": \"BPE\",\n    \"dropout\": null,\n"
-      "    \"unk_token\": {},\n    \"continuing_subword_prefix\": null,\n"
-      "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n"
-      "    \"byte_fallback\": false,\n    \"ignore_merges\": {},\n"
-      "    \"vocab\": {{\n{}\n    }},\n    \"merges\": [\n{}\n    ]\n  "
-      "}}\n}}\n",
-      added.dump(), pre_tokenizer_json(parts.pre_tokenizer).dump(),
-      post_processor_json(parts, tokens).dump(),
-      byte_level_json("ByteLevel", false, true).dump(), unk.dump(),
-      parts.ignore_merges, vocab, merges);
-}
-
-void save_tokenizer_json(const Tokenizer& tokenizer,
-                         const std::filesystem::path& path) {
-  write_file_atomically(path, tokenizer_json(tokenizer.parts()));
 }
 
 }  // namespace dai::intro

@@ -86,6 +86,15 @@ std::size_t well_formed_bytes(std::string_view text, std::size_t* cut) {
   return length;
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = well_formed_bytes(text, nullptr);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 Character character_at(std::string_view text, std::size_t at) {
   const std::uint8_t first = byte_at(text, at);
   const KindTable& kinds = kind_table();

@@ -232,6 +232,23 @@ class Equality(unittest.TestCase):
                 print(f"{name}: {size} bytes, {ids} ids equal", flush=True)
                 self.assertGreater(size, LEAST_BYTES)
 
+    def test_same_words(self):
+        """Ids alone would hide many a wrong cut: where nothing merges."""
+        sets = tokenizer_samples.samples([], FULL)
+        texts = [(kind, t) for kind, some in sets.items() for t in some if t]
+        for name, tokenizer in self.tokenizers.items():
+            with self.subTest(name):
+                got = self.ours("words", self.file(name),
+                                [t.encode() for _, t in texts])
+                self.assertEqual(len(got), len(texts))
+                for (kind, text), record in zip(texts, got):
+                    want = [word for word, _ in
+                            tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+                    have = record.decode().split("\n")[:-1]
+                    for a, b in zip(want, have):
+                        self.assertEqual(a, b, f"{kind}: {ascii(text[:60])}")
+                    self.assertEqual(len(want), len(have), kind)
+
     def test_same_ids_without_special_tokens(self):
         for name, tokenizer in self.tokenizers.items():
             with self.subTest(name):

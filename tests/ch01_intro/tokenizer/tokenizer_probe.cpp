@@ -5,6 +5,7 @@
 //
 //   tokenizer_probe encode TOKENIZER IN OUT [plain] [text-only]
 //   tokenizer_probe decode TOKENIZER IN OUT [skip]
+//   tokenizer_probe words TOKENIZER IN OUT   a line a word, byte alphabet
 //   tokenizer_probe replace IN OUT         bytes to text with U+FFFD
 //   tokenizer_probe train TEXT OUT VOCAB MIN_FREQUENCY PRE_TOKENIZER PREFIX
 //                   [SPECIAL...]
@@ -23,6 +24,8 @@
 #include <vector>
 
 #include "ch01_intro/tokenizer/bpe_trainer.h"
+#include "ch01_intro/tokenizer/byte_alphabet.h"
+#include "ch01_intro/tokenizer/pre_tokenizer.h"
 #include "ch01_intro/tokenizer/streaming_decoder.h"
 #include "ch01_intro/tokenizer/tokenizer.h"
 #include "ch01_intro/tokenizer/tokenizer_json.h"
@@ -73,13 +76,28 @@ void encode(const std::vector<std::string>& words) {
   dai::write_file_atomically(words.at(3), out);
 }
 
+void list_words(const std::vector<std::string>& words) {
+  const PreTokenizer cut(
+      load_tokenizer_json(words.at(1)).parts().pre_tokenizer);
+  std::string out;
+  for (const std::string& text : read_records(words.at(2))) {
+    std::string lines;
+    cut.for_each(text, [&](std::string_view word) {
+      lines += bytes_to_token(word) + "\n";
+    });
+    append_record(out, lines.data(), lines.size());
+  }
+  dai::write_file_atomically(words.at(3), out);
+}
+
 void decode(const std::vector<std::string>& words) {
   const Tokenizer tokenizer = load_tokenizer_json(words.at(1));
   const bool skip = words.size() > 4;
   std::string out;
   for (const std::string& record : read_records(words.at(2))) {
+    want(record.size() % 4 == 0, "cut id");
     Ids ids(record.size() / 4);
-    std::memcpy(ids.data(), record.data(), 4 * ids.size());
+    if (!ids.empty()) std::memcpy(ids.data(), record.data(), record.size());
     const std::string text = replace_malformed(tokenizer.decode(ids, skip));
     StreamingDecoder decoder(tokenizer, skip);
     std::string streamed;
@@ -129,6 +147,8 @@ int main(int argc, char** argv) {
     const std::string& verb = words.at(0);
     if (verb == "encode") {
       encode(words);
+    } else if (verb == "words") {
+      list_words(words);
     } else if (verb == "decode") {
       decode(words);
     } else if (verb == "replace") {

@@ -231,7 +231,11 @@ TEST(Tokenizer, PartsThatContradictEachOtherAreRefused) {
   EXPECT_THAT(refusal([](P& p) { p.added_tokens = {{"x", 4}, {"x", 4}}; }),
               HasSubstr("\"x\" occurs twice"));
   EXPECT_THAT(refusal([](P& p) { p.added_tokens = {{"", 4}}; }),
-              HasSubstr("is empty"));
+              HasSubstr("\"\" (id 4) is empty"));
+  EXPECT_THAT(refusal([](P& p) { p.added_tokens = {{"\xff", 4}}; }),
+              HasSubstr("(id 4) is not UTF-8"));
+  EXPECT_THAT(refusal([](P& p) { p.vocab[3] = "a\x80"; }),
+              HasSubstr("(id 3) is not UTF-8"));
   for (const std::int32_t id : {-1, 2'000'000'000}) {
     EXPECT_THAT(refusal([&](P& p) { p.added_tokens = {{"x", id}}; }),
                 HasSubstr("out of range"));
