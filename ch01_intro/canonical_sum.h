@@ -24,8 +24,8 @@
 
 #include <vector>
 
-#include "ch01_intro/first_model.h"
 #include "ch01_intro/gradient_sync.h"
+#include "ch01_intro/named_parameter.h"
 
 namespace dai {
 class ProcessGroup;

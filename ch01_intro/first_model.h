@@ -22,12 +22,9 @@
 #include <string>
 #include <vector>
 
-namespace dai::intro {
+#include "ch01_intro/named_parameter.h"
 
-struct NamedParameter {
-  std::string name;   // "layer1.weight"
-  at::Tensor tensor;  // a leaf that requires a gradient
-};
+namespace dai::intro {
 
 class FirstModel {
  public:

@@ -53,9 +53,9 @@ struct DecoderConfig {
   std::int64_t parameter_count() const;  // closed form, no list
 };
 
-// "nano-1m", "small-3m", "bench-9m", "odd-1m", "smollm2-135m", "llama-1b",
-// "llama-8b", "llama-70b", "llama-405b". Throws UsageError that offers the
-// nearest name.
+// "nano-1m", "small-5m", "bench-9m", "medium-28m", "base-110m", "large-730m",
+// "odd-1m", "smollm2-135m", "llama-1b", "llama-8b", "llama-70b", "llama-405b".
+// Throws UsageError that offers the nearest name.
 DecoderConfig decoder_config(const std::string& name);
 std::vector<std::string> decoder_config_names();
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch01_intro/memory/memory_ledger.h"
 
+#include <ATen/record_function.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 
@@ -61,6 +62,15 @@ void ObservedAllocator::free_and_tell(void* address) {
   observed().real()->raw_deleter()(address);
 }
 
+std::unique_ptr<at::ObserverContext> enter_scope(const at::RecordFunction& f) {
+  if (const auto log = current_log.load()) log->enter_module(f.name());
+  return nullptr;
+}
+
+void leave_scope(const at::RecordFunction&, at::ObserverContext*) {
+  if (const auto log = current_log.load()) log->leave_module();
+}
+
 }  // namespace
 
 MemoryLedger::MemoryLedger() : log_(std::make_shared<AllocationLog>()) {
@@ -69,16 +79,21 @@ MemoryLedger::MemoryLedger() : log_(std::make_shared<AllocationLog>()) {
     throw std::logic_error("MemoryLedger: there is one already");
   }
   ObservedAllocator& allocator = observed();
-  if (c10::GetCPUAllocator() == &allocator) return;
-  if (c10::GetCPUAllocator() != allocator.real()) {
-    current_log.store(nullptr);
-    throw std::logic_error("MemoryLedger: another CPU allocator took over");
+  if (c10::GetCPUAllocator() != &allocator) {
+    if (c10::GetCPUAllocator() != allocator.real()) {
+      current_log.store(nullptr);
+      throw std::logic_error("MemoryLedger: another CPU allocator took over");
+    }
+    // The default's priority is 0; one as high as ours later would be lost.
+    c10::SetCPUAllocator(&allocator, /*priority=*/1);
   }
-  // The default's priority is 0; one as high as ours later on would be lost.
-  c10::SetCPUAllocator(&allocator, /*priority=*/1);
+  scopes_ = at::addGlobalCallback(
+      at::RecordFunctionCallback(&enter_scope, &leave_scope)
+          .scopes({at::RecordScope::USER_SCOPE}));
 }
 
 MemoryLedger::~MemoryLedger() {
+  at::removeCallback(scopes_);
   current_log.store(nullptr);
 }
 

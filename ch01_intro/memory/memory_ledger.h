@@ -16,6 +16,11 @@
 //   }
 //   MemoryReport report = ledger.report();
 //
+// Modules name themselves: a user scope of PyTorch's RecordFunction (the
+// decoder's are "layers.3.attention" and the like) is a module of the report.
+// No other thread may run PyTorch operators while a ledger is made or
+// destroyed (RecordFunction's own rule).
+//
 // MemoryPhase and MemoryModule take a pointer that may be null, so that the
 // code they stand in runs the same without a ledger.
 //
@@ -25,6 +30,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -49,6 +55,7 @@ class MemoryLedger {
 
  private:
   std::shared_ptr<AllocationLog> log_;
+  std::uint64_t scopes_ = 0;  // RecordFunction's handle
 };
 
 class MemoryPhase {

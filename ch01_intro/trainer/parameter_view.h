@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-#include "ch01_intro/first_model.h"
+#include "ch01_intro/named_parameter.h"
 
 namespace dai::intro {
 

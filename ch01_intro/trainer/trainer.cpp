@@ -120,7 +120,7 @@ StepResult Trainer::step() {
     result.ms[kOther] +=
         clock.lap_ms() - spent.wait_ms - spent.wire_ms - spent.add_ms;
     result.loss = global_loss(sums, tokens);
-    lap(kWire);
+    lap(group_ ? kWire : kOther);
   }
   MemoryPhase phase(ledger_, "optimizer");
   result.gradient_norm = clip_gradients(view_, options_.clip_norm);

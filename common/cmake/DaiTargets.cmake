@@ -13,6 +13,8 @@
 #            [LABELS ...] [ARGS ...] [DEPS ...])
 #       a GoogleTest binary from NAME.cpp; with RANKS, one CTest entry for each
 #       number of ranks, under the launcher
+#   dai_embed(LIBRARY FILE)
+#       the text of FILE in LIBRARY, as common/embedded.h tells
 #   dai_mutant(APP TAG SOURCE file FIND text REPLACE text [EXPECT regex])
 #       APP with one source broken on purpose: the test passes only when the
 #       app says failed and exits 1
@@ -111,6 +113,33 @@ function(dai_library NAME)
   if("TORCH" IN_LIST ARG_NEEDS)
     dai_use_torch(${NAME})
   endif()
+endfunction()
+
+# A program that is copied to a cluster's nodes brings its data along.
+function(dai_embed LIBRARY FILE)
+  if(NOT TARGET ${LIBRARY})
+    return()  # not built here, and said so
+  endif()
+  set(path ${CMAKE_CURRENT_SOURCE_DIR}/${FILE})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
+  file(READ ${path} text)
+  get_filename_component(name ${FILE} NAME)
+  string(MAKE_C_IDENTIFIER ${name} symbol)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
+  set(body "// Made by dai_embed() from ${FILE}.
+extern const char dai_embedded_${symbol}[];
+const char dai_embedded_${symbol}[] = R\"_DAI_(${text})_DAI_\";
+")
+  set(before "")
+  if(EXISTS ${source})
+    file(READ ${source} before)
+  endif()
+  if(NOT body STREQUAL before)
+    file(WRITE ${source} "${body}")
+  endif()
+  target_sources(${LIBRARY} PRIVATE ${source})
+  # One line of source: nothing that a precompiled header would speed up.
+  set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
 
 # Registers one CTest entry that runs COMMAND. Exit code 77 means "skipped"

@@ -54,7 +54,8 @@ TEST(DecoderConfig, TheListAddsUpToTheClosedForm) {
 }
 
 TEST(DecoderConfig, OurOwnAreCutEvenlyByTwoThreeAndFourRanks) {
-  for (const char* name : {"nano-1m", "small-3m", "bench-9m"}) {
+  for (const char* name : {"nano-1m", "small-5m", "bench-9m", "medium-28m",
+                           "base-110m", "large-730m"}) {
     const DecoderConfig config = decoder_config(name);
     for (const std::int64_t size : {config.hidden, config.layers, config.heads,
                                     config.kv_heads, config.ffn}) {
@@ -70,8 +71,11 @@ TEST(DecoderConfig, OurOwnAreCutEvenlyByTwoThreeAndFourRanks) {
 }
 
 TEST(DecoderConfig, NamesSayTheSize) {
-  EXPECT_NEAR(decoder_config("nano-1m").parameter_count(), 1e6, 0.2e6);
-  EXPECT_NEAR(decoder_config("small-3m").parameter_count(), 3e6, 0.5e6);
+  EXPECT_NEAR(decoder_config("nano-1m").parameter_count(), 1e6, 0.3e6);
+  EXPECT_NEAR(decoder_config("small-5m").parameter_count(), 5e6, 0.5e6);
+  EXPECT_NEAR(decoder_config("medium-28m").parameter_count(), 28e6, 1e6);
+  EXPECT_NEAR(decoder_config("base-110m").parameter_count(), 110e6, 1e6);
+  EXPECT_NEAR(decoder_config("large-730m").parameter_count(), 730e6, 5e6);
   EXPECT_NEAR(decoder_config("bench-9m").parameter_count(), 9e6, 1e6);
   EXPECT_NEAR(decoder_config("odd-1m").parameter_count(), 1e6, 0.3e6);
 }
@@ -81,13 +85,13 @@ TEST(DecoderConfig, RefusalsNameTheNumbers) {
   DecoderConfig bad = good;
   bad.heads = 7;
   EXPECT_THAT(refusal(bad),
-              AllOf(HasSubstr("hidden 72"), HasSubstr("7 heads")));
+              AllOf(HasSubstr("hidden 96"), HasSubstr("7 heads")));
   bad = good;
   bad.kv_heads = 5;
   EXPECT_THAT(refusal(bad), AllOf(HasSubstr("12 heads"), HasSubstr("5 KV")));
   bad = good;
-  bad.heads = bad.kv_heads = 24;
-  EXPECT_THAT(refusal(bad), HasSubstr("head size 3 = 72 / 24 is odd"));
+  bad.heads = bad.kv_heads = 32;
+  EXPECT_THAT(refusal(bad), HasSubstr("head size 3 = 96 / 32 is odd"));
   bad = good;
   bad.layers = 0;
   EXPECT_THAT(refusal(bad), HasSubstr("layers 0"));

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Ten training steps in Python, for the C++ ones to be compared with.
+
+Writes what ch01_train_baseline compares itself with at every run:
+ch01_intro/baseline/reference_nano.json, committed. The data is the text of
+LICENSE, a byte a token; the weights are those of `nano-1m` for seed 1234.
+
+  .deps/venv/bin/python ch01_intro/peers/reference_run.py [-o FILE]
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+import torch
+
+import decoder
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS, MICROBATCHES, SAMPLES, WINDOW = 10, 2, 4, 64
+PEAK, WARMUP, FLOOR, CLIP = 1e-3, 2, 0.1, 1.0
+SEED, PROBES = 1234, 64
+
+
+def learning_rate(step):
+    if step < WARMUP:
+        return PEAK * (step + 1) / WARMUP
+    floor = FLOOR * PEAK
+    t = (step - WARMUP) / (STEPS - WARMUP)
+    return floor + (PEAK - floor) * (1 + math.cos(math.pi * t)) / 2
+
+
+def microbatch(text, step, index):
+    """inputs, targets [SAMPLES, WINDOW]: windows in the order of the text."""
+    first = (step * MICROBATCHES + index) * SAMPLES
+    rows = [text[w * WINDOW:w * WINDOW + WINDOW + 1]
+            for w in range(first, first + SAMPLES)]
+    ids = torch.tensor([list(row) for row in rows])
+    return ids[:, :-1], ids[:, 1:]
+
+
+def probe_elements(name, count):
+    """Elements of a gradient to look at, drawn by the name's own stream."""
+    draws = decoder.mix64(decoder.stream_key(SEED, "probe." + name) ^
+                          decoder.mix64(np.arange(PROBES, dtype=np.uint64)))
+    return [int(d % np.uint64(count)) for d in draws]
+
+
+def digest(name, gradient):
+    flat = gradient.flatten()
+    elements = probe_elements(name, flat.numel())
+    # Ten digits: ten times finer than the tolerance at the tensor's maximum,
+    # and so than float32.
+    return {"name": name,
+            "norm": float(f"{flat.double().norm().item():.10g}"),
+            "max": float(f"{flat.abs().max().item():.10g}"),
+            "values": [float(f"{flat[e].item():.7g}") for e in elements]}
+
+
+def run():
+    torch.set_num_threads(1)
+    count = STEPS * MICROBATCHES * SAMPLES * WINDOW + 1
+    text = (ROOT / "LICENSE").read_bytes()[:count]
+    assert len(text) == count and max(text) < 128
+    config = decoder.NANO
+    model = decoder.Decoder(config, SEED)
+    adamw = decoder.optimizer(model)
+    tokens = MICROBATCHES * SAMPLES * WINDOW
+    losses, norms, gradients = [], [], []
+    for step in range(STEPS):
+        adamw.zero_grad(set_to_none=True)
+        total = 0.0
+        for index in range(MICROBATCHES):
+            loss = model(*microbatch(text, step, index))
+            (loss / tokens).backward()
+            total += loss.item()
+        losses.append(total / tokens)
+        if step == 0:
+            gradients = [digest(name, p.grad)
+                         for name, p in model.named_parameters()]
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        norms.append(norm.item())
+        for group in adamw.param_groups:
+            group["lr"] = learning_rate(step)
+        adamw.step()
+    return {
+        "schema": 1,
+        "made_by": "ch01_intro/peers/reference_run.py",
+        "torch": torch.__version__.split("+")[0],
+        "config": {"name": "nano-1m", **vars(config)},
+        "seed": SEED, "steps": STEPS, "microbatches": MICROBATCHES,
+        "samples": SAMPLES, "window": WINDOW,
+        "peak": PEAK, "warmup": WARMUP, "floor_fraction": FLOOR, "clip": CLIP,
+        "text": text.decode("ascii"),
+        "losses": losses, "gradient_norms": norms,
+        "step1_gradients": gradients,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="The reference numbers of ch01_train_baseline.")
+    parser.add_argument("-o", default=ROOT / "ch01_intro" / "baseline" /
+                        "reference_nano.json", type=pathlib.Path)
+    out = parser.parse_args().o
+    new = out.with_name(out.name + ".new")
+    body = run()
+    rows = body.pop("step1_gradients")
+    text = json.dumps(body, indent=1)[:-2]
+    text += ',\n "step1_gradients": [\n'
+    text += ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, out)
+    print(f"{out.name}: losses {body['losses'][0]:.6f} to "
+          f"{body['losses'][-1]:.6f}")
+
+
+if __name__ == "__main__":
+    main()
