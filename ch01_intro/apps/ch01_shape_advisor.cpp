@@ -125,12 +125,12 @@ void run(dai::App& app, Options& options) {
             0);
   app.check("efficiency lost by advice, any decoder on any GPU",
             largest_loss_by_advice(), 0);
+  const std::string path = options.recorded.empty()
+                               ? recorded_path("cpu_rule.json")
+                               : options.recorded;
+  const Recorded recorded = read_recorded(path, kName);
   measure(app, options);
   if (app.smoke()) {
-    const std::string path = options.recorded.empty()
-                                 ? recorded_path("cpu_rule.json")
-                                 : options.recorded;
-    const Recorded recorded = read_recorded(path, kName);
     for (const auto& item : recorded.data) {
       const auto judged = cpu_rule_from_json(item, "'" + path + "'");
       app.print(fmt::format("{} recorded on {}, {} thread(s)\n", judged.dtype,
