@@ -51,6 +51,12 @@ std::string App::out_dir() const {
   return dir;
 }
 
+std::string App::cache_dir() const {
+  const std::string dir = default_out_dir("cache");
+  std::filesystem::create_directories(dir);
+  return dir;
+}
+
 void App::print(std::string_view text) const {
   if (!is_rank0()) return;
   fmt::print("{}", text);

@@ -90,6 +90,9 @@ class App {
   bool smoke() const { return preset_ == "smoke"; }
   // build/<preset>/out/<app> or --out; created on first use.
   std::string out_dir() const;
+  // build/<preset>/out/cache: what apps share and can make anew (a corpus's
+  // tokens). --out does not move it.
+  std::string cache_dir() const;
 
   // Prints to stdout on rank 0 only; the other ranks stay silent.
   void print(std::string_view text) const;

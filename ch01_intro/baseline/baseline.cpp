@@ -94,13 +94,22 @@ double BaselineRun::tokens_per_s() const {
   return static_cast<double>(steps.back().tokens) / step_ms().median * 1e3;
 }
 
-double BaselineRun::unexplained_time() const {
-  double worst = 0;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    worst = std::max(worst,
-                     std::abs(total_ms(steps[i].ms) - wall_ms[i]) / wall_ms[i]);
+std::vector<std::pair<std::string, double>> BaselineRun::metrics() const {
+  std::vector<std::pair<std::string, double>> list = {
+      {"tokens_per_s", tokens_per_s()},
+      {"step_p50_ms", step_ms().median},
+      {"step_p99_ms", step_ms().p99},
+      {"step_mad_ms", step_ms().mad},
+      {"first_loss_nats", first_loss()},
+      {"last_loss_nats", last_loss()},
+      {"validation_loss_before_nats", validation_before},
+      {"validation_loss_after_nats", validation_after}};
+  for (const StepPart part : kParts) {
+    std::string name = to_string(part);
+    std::replace(name.begin(), name.end(), ' ', '_');
+    list.emplace_back(name + "_p50_ms", part_ms(part).median);
   }
-  return worst;
+  return list;
 }
 
 std::string breakdown_table(const BaselineRun& run) {

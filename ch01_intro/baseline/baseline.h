@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ch01_intro/corpus/token_corpus.h"
@@ -46,8 +47,8 @@ struct BaselineRun {
   Summary step_ms() const;
   Summary part_ms(StepPart part) const;
   double tokens_per_s() const;  // at the median step
-  // The largest |sum of a step's parts - its wall time| / wall time.
-  double unexplained_time() const;
+  // All of it under flat names that end in their unit.
+  std::vector<std::pair<std::string, double>> metrics() const;
   std::vector<double> wall_ms;  // of every step, on a clock of its own
 };
 

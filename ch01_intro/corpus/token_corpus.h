@@ -50,6 +50,7 @@ class TokenCorpus {
   std::int64_t windows(CorpusSplit split) const;
   std::int64_t window() const { return options_.window; }
   std::int64_t vocab_size() const { return options_.vocab_size; }
+  const std::vector<std::int32_t>& tokens() const { return tokens_; }
 
   // The place in the text at which window `index` of a split begins.
   std::int64_t window_begin(CorpusSplit split, std::int64_t index) const;

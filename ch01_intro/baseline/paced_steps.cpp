@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch01_intro/baseline/paced_steps.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <istream>
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <span>
+#include <string>
+
+#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/trainer/language_task.h"
+#include "common/errors.h"
+#include "common/file.h"
+#include "common/timer.h"
+
+namespace dai::intro {
+namespace {
+
+std::int64_t steps_asked_for(const std::string& line) {
+  std::size_t used = 0;
+  std::int64_t steps = 0;
+  try {
+    steps = std::stoll(line, &used);
+  } catch (const std::exception&) {
+  }
+  if (steps < 1 || used != line.size()) {
+    throw UsageError(
+        fmt::format("'{}': a number of steps, 1 or more, a line", line));
+  }
+  return steps;
+}
+
+}  // namespace
+
+void write_tokens(const TokenCorpus& corpus, const std::string& path) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(corpus.tokens())));
+  file.commit();
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::int64_t serve_paced_steps(const Decoder& decoder,
+                               const TokenCorpus& corpus,
+                               const BaselineOptions& options,
+                               at::Device device, std::istream& in,
+                               std::ostream& out) {
+  TrainerOptions trainer_options = options.trainer;
+  trainer_options.microbatches = options.microbatches;
+  trainer_options.schedule = {.peak = options.trainer.schedule.peak,
+                              .total_steps = 1,
+                              .floor_fraction = 1};
+  LanguageTask task(
+      decoder, corpus,
+      {.microbatches = options.microbatches, .samples = options.samples},
+      device);
+  NaiveDdp sync(decoder.parameters(), options.microbatches, nullptr);
+  WholeParameters view(decoder.parameters());
+  Trainer trainer(task, sync, view, nullptr, trainer_options, device);
+  for (std::string line; std::getline(in, line);) {
+    nlohmann::json answer;
+    for (std::int64_t left = steps_asked_for(line); left > 0; --left) {
+      const WallTimer wall;
+      answer["loss"] = trainer.step().loss;
+      answer["step_ms"].push_back(wall.ms());
+    }
+    answer["peak_rss_bytes"] = peak_rss_bytes();
+    out << answer.dump() << std::endl;
+  }
+  return trainer.steps_done();
+}
+
+}  // namespace dai::intro
