@@ -16,7 +16,7 @@ using namespace dai::intro;
 constexpr const char* kName = "ch01_roofline";
 
 struct Options {
-  std::string decoder = "bench-9m", device = "auto", ops = "naive";
+  std::string decoder = "bench-9m", device = "auto";
   std::string record, recorded;
   LayerShapes shapes;
   RoofOptions roofs;

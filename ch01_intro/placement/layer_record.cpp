@@ -79,6 +79,7 @@ nlohmann::ordered_json to_json(const LayerMeasurement& m) {
           {"peaks", peaks},
           {"levels", levels},
           {"exponentials_per_s", std::llround(m.exponentials_per_s)},
+          {"fresh_bytes_per_s", std::llround(m.fresh_bytes_per_s)},
           {"call_ns", ns(m.call_seconds)},
           {"layers", layers}};
 }
@@ -87,7 +88,8 @@ LayerMeasurement layer_measurement_from_json(const nlohmann::json& json,
                                              const std::string& where) {
   want_keys(json,
             {"device", "threads", "decoder", "ops", "batch", "sequence",
-             "peaks", "levels", "exponentials_per_s", "call_ns", "layers"},
+             "peaks", "levels", "exponentials_per_s", "fresh_bytes_per_s",
+             "call_ns", "layers"},
             where);
   const std::string ops = get_string(json, "ops", where);
   if (ops != "naive" && ops != "fused") {
@@ -120,6 +122,8 @@ LayerMeasurement layer_measurement_from_json(const nlohmann::json& json,
   }
   m.exponentials_per_s =
       static_cast<double>(get_count(json, "exponentials_per_s", where));
+  m.fresh_bytes_per_s =
+      static_cast<double>(get_count(json, "fresh_bytes_per_s", where));
   m.call_seconds = seconds(get_count(json, "call_ns", where));
   for (const auto& item : list_in(json, "layers", where)) {
     want_keys(item, {"name", "ns"}, where);

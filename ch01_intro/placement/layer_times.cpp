@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "ch01_intro/decoder/decoder.h"
@@ -20,9 +22,14 @@ namespace {
 DecoderParts make_parts(const LayerTimeOptions& options,
                         const DecoderConfig& config,
                         const LayerShapes& shapes) {
+  if ((std::string_view(options.ops->name) == "fused") != shapes.fused) {
+    throw std::invalid_argument(
+        fmt::format("layer times: {} operations for shapes of the other rung",
+                    options.ops->name));
+  }
   return DecoderParts(
       config,
-      {.seed = options.seed, .device = options.device, .ops = &naive_ops()});
+      {.seed = options.seed, .device = options.device, .ops = options.ops});
 }
 
 at::Tensor random_tokens(const LayerTimeOptions& options,
@@ -50,7 +57,7 @@ void time_layers(const LayerTimeOptions& options, const DecoderConfig& config,
     into.layers.push_back(
         {name, repeat_timed(
                    options.device, [&] { layer(); }, options.seconds,
-                   /*at_least=*/5)});
+                   /*at_least=*/5, /*at_most=*/200)});
     return layer();
   };
   const auto weight = [&](const char* name) {

@@ -15,17 +15,20 @@
 #include <cstdint>
 
 #include "ch01_intro/decoder/decoder_config.h"
+#include "ch01_intro/decoder/decoder_ops.h"
 #include "ch01_intro/placement/placed_layers.h"
 
 namespace dai::intro {
 
 struct LayerTimeOptions {
   at::Device device = at::kCPU;
-  double seconds = 0.2;  // for each layer, at least 5 repetitions
+  double seconds = 0.2;  // for each layer, 5 to 200 repetitions
   std::uint64_t seed = 1234;
+  const DecoderOps* ops = &naive_ops();  // LayerShapes::fused says which
 };
 
-// Fills in the decoder's name, the shapes and the layers' times.
+// Fills in the decoder's name, the shapes and the layers' times. Throws
+// std::invalid_argument for ops of the other rung than the shapes name.
 void time_layers(const LayerTimeOptions& options, const DecoderConfig& config,
                  const LayerShapes& shapes, LayerMeasurement& into);
 

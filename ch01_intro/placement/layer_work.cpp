@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::int64_t kElementBytes = 4;
 constexpr std::int64_t kTokenBytes = 8;
+// glibc keeps freed blocks up to this size for the next tensor, and gives
+// larger ones back to the system, which clears every page of the next one.
+constexpr std::int64_t kKeptBytes = std::int64_t{32} << 20;
 
 class Layers {
  public:
@@ -20,35 +23,57 @@ class Layers {
         shapes_(shapes),
         tokens_(shapes.batch * shapes.sequence) {}
 
-  // Elements moved, and touched at least once.
-  void add(const std::string& name, std::int64_t flops, std::int64_t moved,
-           std::int64_t touched, std::int64_t calls, std::int64_t count,
-           std::int64_t exponentials = 0) {
-    list_.push_back({.work = {.name = name,
-                              .flops = flops,
-                              .bytes = kElementBytes * moved,
-                              .working_set_bytes = kElementBytes * touched,
-                              .exponentials = exponentials,
-                              .calls = calls},
-                     .count = count});
+  struct Amounts {
+    std::int64_t flops = 0, exponentials = 0;
+    std::int64_t moved = 0, touched = 0;   // elements
+    std::int64_t outputs = 1, output = 0;  // tensors, elements of each
+    std::int64_t calls = 1;
+  };
+
+  void add(const std::string& name, std::int64_t count, const Amounts& a) {
+    Work work{.name = name,
+              .flops = a.flops,
+              .bytes = kElementBytes * a.moved,
+              .working_set_bytes = kElementBytes * a.touched,
+              .exponentials = a.exponentials,
+              .calls = a.calls};
+    if (kElementBytes * a.output > kKeptBytes) {
+      work.fresh_bytes = kElementBytes * a.outputs * a.output;
+    }
+    list_.push_back({.work = work, .count = count});
   }
 
   void linear(const std::string& name, std::int64_t in, std::int64_t out) {
     const std::int64_t elements = tokens_ * in + in * out + tokens_ * out;
-    add(name, 2 * tokens_ * in * out, elements, elements, 1, config_.layers);
+    add(name, config_.layers,
+        {.flops = 2 * tokens_ * in * out,
+         .moved = elements,
+         .touched = elements,
+         .output = tokens_ * out});
     list_.back().product_flops = list_.back().work.flops;
   }
 
   void rms_norm(const std::string& name, std::int64_t count) {
     const std::int64_t x = tokens_ * config_.hidden;
-    add(name, 4 * x, (shapes_.fused ? 2 : 7) * x, (shapes_.fused ? 2 : 4) * x,
-        shapes_.fused ? 1 : 6, count);
+    const bool fused = shapes_.fused;
+    add(name, count,
+        {.flops = 4 * x,
+         .moved = (fused ? 2 : 7) * x,
+         .touched = (fused ? 2 : 4) * x,
+         .outputs = fused ? 1 : 3,
+         .output = x,
+         .calls = fused ? 1 : 6});
   }
 
   void rope(const std::string& name, std::int64_t heads) {
     const std::int64_t x = tokens_ * heads * config_.head_dim();
-    add(name, 3 * x, (shapes_.fused ? 2 : 9) * x, (shapes_.fused ? 2 : 3) * x,
-        shapes_.fused ? 1 : 7, config_.layers);
+    const bool fused = shapes_.fused;
+    add(name, config_.layers,
+        {.flops = 3 * x,
+         .moved = (fused ? 2 : 9) * x,
+         .touched = (fused ? 2 : 3) * x,
+         .output = x,
+         .calls = fused ? 1 : 7});
   }
 
   void attention() {
@@ -57,35 +82,53 @@ class Layers {
         shapes_.batch * config_.heads * (s * (s + 1) / 2);
     const std::int64_t q = tokens_ * config_.hidden;
     const std::int64_t kv = tokens_ * config_.kv_heads * config_.head_dim();
-    add("attention", 4 * config_.head_dim() * scores, 2 * q + 2 * kv,
-        2 * q + 2 * kv, 1, config_.layers, scores);
+    add("attention", config_.layers,
+        {.flops = 4 * config_.head_dim() * scores,
+         .exponentials = scores,
+         .moved = 2 * q + 2 * kv,
+         .touched = 2 * q + 2 * kv,
+         .output = q});
   }
 
   void residual(const std::string& name) {
     const std::int64_t x = tokens_ * config_.hidden;
-    add(name, x, 3 * x, 3 * x, 1, config_.layers);
+    add(name, config_.layers,
+        {.flops = x, .moved = 3 * x, .touched = 3 * x, .output = x});
   }
 
   void swiglu() {
     const std::int64_t x = tokens_ * config_.ffn;
-    add("swiglu", 2 * x, (shapes_.fused ? 3 : 5) * x,
-        (shapes_.fused ? 3 : 4) * x, shapes_.fused ? 1 : 2, config_.layers, x);
+    const bool fused = shapes_.fused;
+    add("swiglu", config_.layers,
+        {.flops = 2 * x,
+         .exponentials = x,
+         .moved = (fused ? 3 : 5) * x,
+         .touched = (fused ? 3 : 4) * x,
+         .outputs = fused ? 1 : 2,
+         .output = x,
+         .calls = fused ? 1 : 2});
   }
 
   void embedding() {
     const std::int64_t x = tokens_ * config_.hidden;
-    add("embedding", 0, 2 * x + tokens_ * kTokenBytes / kElementBytes, 2 * x, 1,
-        1);
+    const std::int64_t ids = tokens_ * kTokenBytes / kElementBytes;
+    add("embedding", 1,
+        {.moved = 2 * x + ids, .touched = 2 * x + ids, .output = x});
   }
 
   void head_and_loss() {
     const std::int64_t logits = tokens_ * config_.vocab_size;
     const std::int64_t in =
         tokens_ * config_.hidden + config_.vocab_size * config_.hidden;
-    add("head and loss", 2 * logits * config_.hidden,
-        in + (shapes_.fused ? 0 : 4 * logits),
-        in + (shapes_.fused ? 0 : 2 * logits), shapes_.fused ? 1 : 3, 1,
-        logits);
+    const bool fused = shapes_.fused;
+    add("head and loss", 1,
+        {.flops = 2 * logits * config_.hidden,
+         .exponentials = logits,
+         .moved = in + (fused ? 0 : 3 * logits),
+         .touched = in + (fused ? 0 : 2 * logits),
+         .outputs = 2,
+         .output = fused ? 0 : logits,
+         .calls = fused ? 1 : 3});
     list_.back().product_flops = list_.back().work.flops;
   }
 

@@ -24,8 +24,11 @@
 //   attention   causal: s (s + 1) / 2 scores a head, 4 head_dim operations and
 //               an exponential each; q, k, v and the output once
 //   head, loss  the linear, then T V exponentials; naive writes and reads the
-//               logits, writes and reads their log-softmax: 4 T V; fused keeps
-//               chunks of logits near: 0
+//               logits and writes their log-softmax: 3 T V; fused keeps chunks
+//               of logits near: 0
+//
+// A tensor above 32 MiB is written onto fresh pages in every call: the C
+// library gives blocks of that size back to the system (Work::fresh_bytes).
 //
 // Torch-free. A layer is what runs between two tensors that the model names.
 

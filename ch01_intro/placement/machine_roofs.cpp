@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/ones.h>
@@ -85,6 +86,20 @@ double exponentials_per_s(int threads, double seconds) {
   return static_cast<double>(x.numel()) / best;
 }
 
+// What the system takes to find and clear pages: writing a tensor that was
+// just made, less writing it once more.
+double fresh_bytes_per_s(double seconds) {
+  constexpr std::int64_t kElements = std::int64_t{1} << 24;  // 64 MiB
+  const double fresh = fastest(
+      at::kCPU, [&] { at::empty({kElements}, at::kFloat).fill_(1); }, seconds);
+  at::Tensor old = at::empty({kElements}, at::kFloat);
+  const double again = fastest(at::kCPU, [&] { old.fill_(1); }, seconds);
+  // Huge pages, or a C library that keeps them: then it costs nothing.
+  return fresh > 1.1 * again
+             ? static_cast<double>(old.nbytes()) / (fresh - again)
+             : 0;
+}
+
 double call_seconds(at::Device device, double seconds) {
   constexpr int kCalls = 200;
   const at::Tensor one =
@@ -117,6 +132,7 @@ void measure_roofs(const RoofOptions& options, LayerMeasurement& into) {
   if (options.device.is_cpu()) {
     into.exponentials_per_s =
         exponentials_per_s(threads, options.bandwidth_seconds);
+    into.fresh_bytes_per_s = fresh_bytes_per_s(options.bandwidth_seconds);
   }
   into.call_seconds = call_seconds(options.device, options.bandwidth_seconds);
 }

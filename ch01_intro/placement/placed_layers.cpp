@@ -32,7 +32,8 @@ Roofline LayerMeasurement::roofline() const {
   return {.peak_flop_per_s = fp32->second.best.flop_per_s(),
           .levels = levels,
           .exponentials_per_s = exponentials_per_s,
-          .call_seconds = call_seconds};
+          .call_seconds = call_seconds,
+          .fresh_bytes_per_s = fresh_bytes_per_s};
 }
 
 RooflineVerdict judge_roofline(const LayerMeasurement& measurement) {
@@ -85,6 +86,10 @@ std::string roof_table(const LayerMeasurement& measurement) {
   if (measurement.exponentials_per_s > 0) {
     table.add_row({"exponentials", si(measurement.exponentials_per_s, "G/s"),
                    "the fastest of exp, sigmoid and SiLU, out of cache"});
+  }
+  if (measurement.fresh_bytes_per_s > 0) {
+    table.add_row({"fresh pages", si(measurement.fresh_bytes_per_s, "GB/s"),
+                   "first write into a new tensor, less a second write"});
   }
   table.add_row({"calls",
                  fmt::format("{:.2f} us", measurement.call_seconds * 1e6),

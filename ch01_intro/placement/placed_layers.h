@@ -42,7 +42,7 @@ struct LayerMeasurement {
   LayerShapes shapes{};
   std::map<std::string, MatmulPeak> peaks{};  // "fp32", "bf16"
   std::vector<MemoryLevel> levels{};
-  double exponentials_per_s = 0, call_seconds = 0;
+  double exponentials_per_s = 0, call_seconds = 0, fresh_bytes_per_s = 0;
   std::vector<LayerTimes> layers{};
 
   // Of the layers' own type, fp32.

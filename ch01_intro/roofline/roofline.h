@@ -18,11 +18,13 @@
 //   Placement p = roofline.place({"mlp.down", flops, bytes, working_set, s});
 //   p.slowdown;  // measured time / the roof's time: 1 is perfect
 //
-// Two more roofs, where they are known: exponentials cost far more than an
-// operation and are counted apart (in softmax and SiLU they are the work), and
-// a call of an operator takes some time however little it does.
+// More roofs, where they are known: exponentials cost far more than an
+// operation and are counted apart (in softmax and SiLU they are the work); so
+// do pages that the system has to find and clear when a tensor of that size is
+// written for the first time; and a call of an operator takes some time
+// however little it does. The first three keep the same core busy and add up.
 //
-//   roof = max(operations / peak + exponentials / rate,
+//   roof = max(operations / peak + exponentials / rate + fresh bytes / rate,
 //              bytes / bandwidth, calls x time of a call)
 //
 // Torch-free; numbers come from measured_bandwidth() and a matrix product.
@@ -46,10 +48,11 @@ struct Work {
   std::int64_t working_set_bytes = 0;  // that must stay near
   double seconds = 0;                  // measured
   std::int64_t exponentials = 0;
-  std::int64_t calls = 0;  // of operators
+  std::int64_t calls = 0;        // of operators
+  std::int64_t fresh_bytes = 0;  // on pages that were not there before
 };
 
-enum class Bound { kCompute, kMemory, kOverhead };
+enum class Bound { kCompute, kMemory, kOverhead, kPages };
 const char* to_string(Bound bound);
 
 struct Placement {
@@ -67,6 +70,7 @@ struct Roofline {
   std::vector<MemoryLevel> levels;  // smallest first, the last without limit
   double exponentials_per_s = 0;    // 0: not known, they cost nothing
   double call_seconds = 0;
+  double fresh_bytes_per_s = 0;  // 0: not known, likewise
 
   // Throws std::invalid_argument: no or unsorted levels, a rate that is not
   // positive (or is negative), work without time or with nothing to do.

@@ -77,7 +77,9 @@ std::string rule_table(const CpuRuleMeasurement& measurement,
     rates.add_row(row);
   }
   std::string text = rates.to_string();
-  if (measurement.pairs.empty()) return text;
+  if (measurement.pairs.empty()) {
+    return text + "no size breaks a rule here: nothing to pad or to compare\n";
+  }
   Table pairs({"plain", "padded", "times as fast", "95 %", "pairs"});
   for (std::size_t i = 0; i < measurement.pairs.size(); ++i) {
     const PairedRatio& ratio = verdict.ratios[i];

@@ -79,6 +79,12 @@ TEST(Roofline, ExponentialsAndCallsHaveRoofsOfTheirOwn) {
   EXPECT_EQ(roofline.place(softmax).bound, Bound::kCompute);
   EXPECT_DOUBLE_EQ(roofline.place(softmax).roof_seconds, 0.015);
   EXPECT_DOUBLE_EQ(roofline.place(softmax).slowdown, 2);
+  // 2 ms of operations into pages that take 8 ms to get.
+  roofline.fresh_bytes_per_s = 1e9;
+  Work large{"large", 200'000'000, 8'000'000, 8'000'000, 0.01};
+  large.fresh_bytes = 8'000'000;
+  EXPECT_EQ(roofline.place(large).bound, Bound::kPages);
+  EXPECT_DOUBLE_EQ(roofline.place(large).roof_seconds, 0.010);
   // Nothing much to do, three times.
   Work tiny{"tiny", 10, 100, 100, 6e-6};
   tiny.calls = 3;

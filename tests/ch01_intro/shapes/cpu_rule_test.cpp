@@ -157,6 +157,7 @@ TEST(CpuRule, TheCommittedMeasurementHolds) {
   ASSERT_EQ(recorded.data.size(), 2U);  // fp32 and bf16
   for (const auto& item : recorded.data) {
     const RuleVerdict verdict = judge_cpu_rule(cpu_rule_from_json(item, path));
+    EXPECT_FALSE(verdict.ratios.empty());
     EXPECT_EQ(verdict.off_rule, 0);
     EXPECT_LE(verdict.worst_slowdown, kRuleSlowdown);
   }
