@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch01_intro/placement/placed_layers.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -16,6 +17,7 @@ using namespace dai::intro;
 constexpr const char* kName = "ch01_roofline";
 
 struct Options {
+  std::int64_t threads = 1;
   std::string decoder = "bench-9m", device = "auto";
   std::string record, recorded;
   LayerShapes shapes;
@@ -29,6 +31,9 @@ void declare(dai::OptionSet& set, Options& options) {
   set.add("--seq", options.shapes.sequence, "tokens of each");
   set.add("--device", options.device, {"auto", "cpu", "cuda"},
           "where they run");
+  set.add("--threads", options.threads,
+          "that share a product on the CPU; 0: as many as OMP_NUM_THREADS says",
+          0);
   set.add("--peak-seconds", options.roofs.search.seconds,
           "to search the fastest matrix product, for each dtype");
   set.add("--largest", options.roofs.search.largest,
@@ -71,6 +76,9 @@ void run(dai::App& app, Options& options) {
                                ? recorded_path("roofline.json")
                                : options.recorded;
   const Recorded recorded = read_recorded(path, kName);
+  if (options.threads > 0) {
+    at::set_num_threads(static_cast<int>(options.threads));
+  }
   options.roofs.device = options.times.device = device;
   options.roofs.seed = options.times.seed = app.seed();
   app.print(fmt::format("{}: on {}\n", kName, dai::describe_device(device)));

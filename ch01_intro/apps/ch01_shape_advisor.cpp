@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch01_intro/shapes/shape_advice.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "ch01_intro/recorded/recorded.h"
@@ -14,6 +15,7 @@ using namespace dai::intro;
 constexpr const char* kName = "ch01_shape_advisor";
 
 struct Options {
+  std::int64_t threads = 1;
   std::string gpu = "H100", model;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, ffn = 0, vocab = 0;
   std::int64_t batch = 1, sequence = 2048, tensor_parallel = 1;
@@ -36,6 +38,9 @@ void declare(dai::OptionSet& set, Options& options) {
   set.add("--tensor-parallel", options.tensor_parallel, "ranks that share it");
   set.add("--dtype", options.dtype, {"fp32", "bf16", "both"},
           "of the products measured on this CPU");
+  set.add("--threads", options.threads,
+          "that share a product on the CPU; 0: as many as OMP_NUM_THREADS says",
+          0);
   set.add("--size", options.rule.base,
           "about how large the sizes are that are tried on this CPU", 256);
   set.add("--record", options.record, "write this machine's measurement there");
@@ -87,6 +92,9 @@ void prove(dai::App& app, const CpuRuleMeasurement& judged) {
 void measure(dai::App& app, Options& options) {
   auto record = nlohmann::ordered_json::array();
   options.rule.seed = app.seed();
+  if (options.threads > 0) {
+    at::set_num_threads(static_cast<int>(options.threads));
+  }
   for (const std::string dtype : {"fp32", "bf16"}) {
     if (options.dtype != "both" && options.dtype != dtype) continue;
     options.rule.dtype = dtype_named(dtype);

@@ -48,7 +48,9 @@ std::vector<MemoryLevel> cpu_levels(const RoofOptions& options, int threads) {
       best = std::max(best, best_bandwidth(last * quarters / 4 / threads,
                                            threads, options.bandwidth_seconds));
     }
-    levels.push_back({fmt::format("L{}", cache.level), last, best});
+    // Usable is what was measured: beyond, code, stacks and the placement of
+    // pages push data out.
+    levels.push_back({fmt::format("L{}", cache.level), last * 3 / 4, best});
   }
   const std::int64_t memory = options.memory_bytes > 0
                                   ? options.memory_bytes

@@ -8,8 +8,9 @@
 //   measure_roofs({.device = at::kCPU}, m);   // fills all but the layers
 //
 // A roof is the best that was seen. The bandwidth of a cache is the best of
-// reading and of a triad at a quarter, a half and three quarters of its size;
-// of memory at four times the last cache. On CUDA there is one level, HBM, and
+// reading and of a triad at a quarter, a half and three quarters of its size,
+// and what needs more than that is fed by the next level; of memory at four
+// times the last cache. On CUDA there is one level, HBM, and
 // exponentials are left out: nothing here runs out of a GPU's registers.
 
 #include <c10/core/Device.h>
