@@ -12,7 +12,6 @@
 namespace dai::intro {
 namespace {
 
-constexpr int kMostRepetitions = 10'000;
 // Above the L2 of any GPU there is (B200: 126 MB).
 constexpr std::int64_t kFlushBytes = std::int64_t{256} << 20;
 
@@ -40,7 +39,7 @@ double seconds_on_device(at::Device device, const std::function<void()>& work) {
 
 std::vector<double> repeat_timed(at::Device device,
                                  const std::function<void()>& work,
-                                 double seconds, int at_least) {
+                                 double seconds, int at_least, int at_most) {
   const at::NoGradGuard no_grad;
   work();  // allocates, chooses kernels, fills caches
   at::Tensor flush;
@@ -51,7 +50,7 @@ std::vector<double> repeat_timed(at::Device device,
   std::vector<double> times;
   double spent = 0;
   while (static_cast<int>(times.size()) < at_least ||
-         (spent < seconds && times.size() < kMostRepetitions)) {
+         (spent < seconds && static_cast<int>(times.size()) < at_most)) {
     if (flush.defined()) flush.zero_();
     times.push_back(device.is_cpu() ? seconds_on_cpu(work)
                                     : seconds_on_device(device, work));

@@ -19,10 +19,11 @@
 
 namespace dai::intro {
 
-// At least `at_least` repetitions, then more until `seconds` are over (or
-// 10,000). One more comes first and is not counted.
+// At least `at_least` repetitions, then more until `seconds` are over or there
+// are `at_most`. One more comes first and is not counted.
 std::vector<double> repeat_timed(at::Device device,
                                  const std::function<void()>& work,
-                                 double seconds, int at_least = 3);
+                                 double seconds, int at_least = 3,
+                                 int at_most = 10'000);
 
 }  // namespace dai::intro

@@ -18,6 +18,15 @@
 //   Placement p = roofline.place({"mlp.down", flops, bytes, working_set, s});
 //   p.slowdown;  // measured time / the roof's time: 1 is perfect
 //
+// More roofs, where they are known: exponentials cost far more than an
+// operation and are counted apart (in softmax and SiLU they are the work); so
+// do pages that the system has to find and clear when a tensor of that size is
+// written for the first time; and a call of an operator takes some time
+// however little it does. The first three keep the same core busy and add up.
+//
+//   roof = max(operations / peak + exponentials / rate + fresh bytes / rate,
+//              bytes / bandwidth, calls x time of a call)
+//
 // Torch-free; numbers come from measured_bandwidth() and a matrix product.
 
 #include <cstdint>
@@ -38,9 +47,12 @@ struct Work {
   std::int64_t bytes = 0;              // read and written, each pass counted
   std::int64_t working_set_bytes = 0;  // that must stay near
   double seconds = 0;                  // measured
+  std::int64_t exponentials = 0;
+  std::int64_t calls = 0;        // of operators
+  std::int64_t fresh_bytes = 0;  // on pages that were not there before
 };
 
-enum class Bound { kCompute, kMemory };
+enum class Bound { kCompute, kMemory, kOverhead, kPages };
 const char* to_string(Bound bound);
 
 struct Placement {
@@ -56,9 +68,12 @@ struct Placement {
 struct Roofline {
   double peak_flop_per_s = 0;
   std::vector<MemoryLevel> levels;  // smallest first, the last without limit
+  double exponentials_per_s = 0;    // 0: not known, they cost nothing
+  double call_seconds = 0;
+  double fresh_bytes_per_s = 0;  // 0: not known, likewise
 
   // Throws std::invalid_argument: no or unsorted levels, a rate that is not
-  // positive, work without time or with neither operations nor bytes.
+  // positive (or is negative), work without time or with nothing to do.
   Placement place(const Work& work) const;
 
   // The intensity above which work fed by `level` is bound by compute.

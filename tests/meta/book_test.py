@@ -449,7 +449,14 @@ class Tables(Copy):
         report = self.write("r.json", json.dumps({
             "app": APP, "ranks": {"world_size": 2},
             "curves": {"one": [2, 1], "all": [2, 1]},
-            "breakdown_ms": {"one": {"forward": 2.5, "step": 3.0}}}))
+            "breakdown_ms": {"one": {"forward": 2.5, "step": 3.0}},
+            "roofline": {
+                "peaks_flop_per_s": {"fp32": 1e11},
+                "levels_bytes_per_s": {"L2": 2e11, "DRAM": 2e10},
+                "points": [{"name": "add", "intensity_flop_per_byte": 0.1,
+                            "flop_per_s": 1e9, "inside": True},
+                           {"name": "copy", "intensity_flop_per_byte": 0,
+                            "flop_per_s": 0, "inside": False}]}}))
 
         def plot(*words):
             return subprocess.run(
@@ -462,7 +469,10 @@ class Tables(Copy):
         self.assertEqual(svg, (self.root / "b.svg").read_bytes())
         self.assertLess(len(svg), 60000)
         for bad in ("{}", "{", '{"curves": {"one": ["x"]}}',
-                    '{"breakdown_ms": {"one": {"forward": -1}}}'):
+                    '{"breakdown_ms": {"one": {"forward": -1}}}',
+                    '{"roofline": {"points": []}}',
+                    '{"roofline": {"peaks_flop_per_s": {"fp32": 1},'
+                    ' "levels_bytes_per_s": {"L2": 1}, "points": [{}]}}'):
             self.assert_exit(plot(self.write("bad.json", bad)), 2)
 
 

@@ -41,6 +41,7 @@ TEST(DeviceTimer, CallsOnceMoreThanItCounts) {
   const auto times = repeat_timed(at::kCPU, [&] { ++calls; }, 0, 7);
   EXPECT_EQ(times.size(), 7U);
   EXPECT_EQ(calls, 8);
+  EXPECT_EQ(repeat_timed(at::kCPU, [] {}, 10, 3, 50).size(), 50U);
 }
 
 }  // namespace

@@ -69,6 +69,31 @@ TEST(Roofline, WorkWithoutBytesOrWithoutOperations) {
   EXPECT_DOUBLE_EQ(copy.slowdown, 5);
 }
 
+TEST(Roofline, ExponentialsAndCallsHaveRoofsOfTheirOwn) {
+  Roofline roofline = machine();
+  roofline.exponentials_per_s = 1e9;
+  roofline.call_seconds = 1e-6;
+  // 10 ms of operations and 5 ms of exponentials, one after the other.
+  Work softmax{"softmax", 1'000'000'000, 1000, 1000, 0.03};
+  softmax.exponentials = 5'000'000;
+  EXPECT_EQ(roofline.place(softmax).bound, Bound::kCompute);
+  EXPECT_DOUBLE_EQ(roofline.place(softmax).roof_seconds, 0.015);
+  EXPECT_DOUBLE_EQ(roofline.place(softmax).slowdown, 2);
+  // 2 ms of operations into pages that take 8 ms to get.
+  roofline.fresh_bytes_per_s = 1e9;
+  Work large{"large", 200'000'000, 8'000'000, 8'000'000, 0.01};
+  large.fresh_bytes = 8'000'000;
+  EXPECT_EQ(roofline.place(large).bound, Bound::kPages);
+  EXPECT_DOUBLE_EQ(roofline.place(large).roof_seconds, 0.010);
+  // Nothing much to do, three times.
+  Work tiny{"tiny", 10, 100, 100, 6e-6};
+  tiny.calls = 3;
+  EXPECT_EQ(roofline.place(tiny).bound, Bound::kOverhead);
+  EXPECT_DOUBLE_EQ(roofline.place(tiny).slowdown, 2);
+  roofline.call_seconds = -1;
+  EXPECT_THROW(roofline.place(tiny), std::invalid_argument);
+}
+
 TEST(Roofline, RefusesWhatCannotBe) {
   const Work work{"w", 1, 1, 1, 1};
   const auto refused = [&](Roofline roofline, const Work& w) {
