@@ -29,8 +29,8 @@ struct ProbeOptions {
 
 GroupReport probe_group(ProcessGroup& group, const ProbeOptions& options);
 
-// Hashes of a matrix product, exponentials and a sum on inputs that are equal
-// everywhere (seed 1234), computed where the group's tensors live.
+// Hashes of a matrix product, exponentials and a softmax on inputs that are
+// equal everywhere (seed 1234), computed where the group's tensors live.
 std::vector<std::pair<std::string, std::string>> bits_of_this_rank(
     ProcessGroup& group);
 

@@ -25,8 +25,8 @@ bool same_words(const Finding& a, const Finding& b) {
 
 bool ran(const RankReport& rank, const std::string& check) {
   if (check == "collectives" || check == "determinism") return rank.grouped;
-  if (check == "ping" || check == "clock") return rank.talked;
-  return rank.arrived || check == "arrive";
+  if (check == "arrive") return true;
+  return check == "resolve" || check == "bind" ? rank.arrived : rank.reported;
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ std::vector<Finding> judge(const std::vector<RankReport>& ranks,
                            const SelfcheckLimits& limits) {
   Findings found;
   for (const RankReport& rank : ranks) {
-    if (!rank.arrived) continue;
+    if (!rank.reported) continue;
     found.insert(found.end(), rank.facts.own.begin(), rank.facts.own.end());
   }
   judge_resolve(ranks, found);

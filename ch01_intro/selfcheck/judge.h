@@ -68,11 +68,12 @@ struct GroupReport {
 };
 
 struct RankReport {
-  bool arrived = false;
-  std::string silent;  // the stage after which nothing was heard; or empty
-  std::string state;   // of its process, where rank 0 can see it
+  bool arrived = false;  // it said who and where it is; the rest of `facts`
+                         // comes with its report, after the pings
+  std::string silent;    // the stage after which nothing was heard; or empty
+  std::string state;     // of its process, where rank 0 can see it
   RankFacts facts;
-  bool talked = false;
+  bool reported = false;
   std::vector<PeerPing> pings;
   bool grouped = false;
   GroupReport group;

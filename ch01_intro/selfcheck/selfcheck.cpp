@@ -85,6 +85,8 @@ class Preflight {
         "look at the process of rank 0: stopped, or dead?")};
   }
 
+  std::string greeting();
+  static void read_greeting(const std::string& text, RankFacts& facts);
   void look_at_myself();
   void choose_my_device();
   void resolve_master();
@@ -176,6 +178,31 @@ void Preflight::look_at_myself() {
   }
 }
 
+// Who and where this rank is, in fewer bytes than any network's packet: where
+// packets of full size are lost, it arrives all the same.
+std::string Preflight::greeting() {
+  const RankFacts& facts = mine().facts;
+  const HostFacts& machine = facts.machine;
+  return nlohmann::json{
+      machine.host,    machine.boot_id,  machine.pid_space,
+      machine.pid,     facts.local_rank, facts.local_world_size,
+      facts.node_rank, facts.world_size, facts.address,
+      facts.port,      facts.token}
+      .dump();
+}
+
+void Preflight::read_greeting(const std::string& text, RankFacts& facts) {
+  const nlohmann::json said = nlohmann::json::parse(text);
+  HostFacts& machine = facts.machine;
+  said.at(0).get_to(machine.host), said.at(1).get_to(machine.boot_id);
+  said.at(2).get_to(machine.pid_space), said.at(3).get_to(machine.pid);
+  said.at(4).get_to(facts.local_rank),
+      said.at(5).get_to(facts.local_world_size);
+  said.at(6).get_to(facts.node_rank), said.at(7).get_to(facts.world_size);
+  said.at(8).get_to(facts.address), said.at(9).get_to(facts.port);
+  said.at(10).get_to(facts.token);
+}
+
 // Rank 0 closes the list at three quarters of the time, so that ranks whose
 // own clock started a little earlier still hear who is on it.
 void Preflight::arrive() {
@@ -185,7 +212,7 @@ void Preflight::arrive() {
         std::chrono::duration_cast<milliseconds>(Clock::now() - begin_);
     board_ = std::make_unique<Board>(
         launch_, std::max(milliseconds(1000), limit_ - used));
-    board_->post("facts", nlohmann::json(mine().facts).dump());
+    board_->post("hello", greeting());
   } catch (const std::runtime_error& e) {
     throw Alone{finding(
         is_rank0() ? "bind" : "arrive", e.what(),
@@ -200,14 +227,14 @@ void Preflight::arrive() {
   if (is_rank0()) {
     std::vector<int> all;
     for (int r = 0; r < launch_.world_size; ++r) all.push_back(r);
-    const auto said = board_->collect("facts", begin_ + limit_ * 3 / 4, all);
+    const auto said = board_->collect("hello", begin_ + limit_ * 3 / 4, all);
     nlohmann::json roster = {{"world_size", launch_.world_size},
                              {"peers", nlohmann::json::array()}};
     for (const int r : all) {
       if (!said[r]) continue;
       RankReport& rank = result_.ranks[r];
       rank.arrived = true;
-      rank.facts = nlohmann::json::parse(*said[r]).get<RankFacts>();
+      read_greeting(*said[r], rank.facts);
       roster["peers"].push_back(
           {r, rank.facts.address, rank.facts.port, rank.facts.token});
     }
@@ -225,7 +252,6 @@ void Preflight::arrive() {
     if (r == launch_.rank) continue;
     rank.facts.address = peer[1], rank.facts.port = peer[2];
     rank.facts.token = peer[3];
-    mine().talked = true;  // somebody will be talked to
   }
   for (const auto& peer : roster["peers"]) {
     if (peer[0] == launch_.rank) return;
@@ -280,18 +306,22 @@ void Preflight::ping() {
   options.pings = static_cast<int>(options_.pings);
   options.bulk_bytes = static_cast<int>(options_.bulk_kib * 1024);
   mine().pings = ping_peers(peers, options);
-  mine().talked = true;
-  board_->post("pings", nlohmann::json(mine().pings).dump());
+  mine().reported = true;
+  const nlohmann::json report = {{"facts", mine().facts},
+                                 {"pings", mine().pings}};
+  board_->post("report", report.dump());
   if (!is_rank0()) return;
-  const auto said = board_->collect("pings", in(0.75), present());
+  const auto said = board_->collect("report", in(0.75), present());
   for (const int r : present()) {
     if (!said[r]) {
       mark_silent(r, "ping");
       continue;
     }
-    result_.ranks[r].talked = true;
-    result_.ranks[r].pings =
-        nlohmann::json::parse(*said[r]).get<std::vector<PeerPing>>();
+    const nlohmann::json theirs = nlohmann::json::parse(*said[r]);
+    RankReport& rank = result_.ranks[r];
+    rank.reported = true;
+    rank.facts = theirs["facts"].get<RankFacts>();
+    rank.pings = theirs["pings"].get<std::vector<PeerPing>>();
   }
 }
 
@@ -317,7 +347,7 @@ std::string Preflight::obstacle() const {
 }
 
 void Preflight::form_group() {
-  stage("collectives", 2.25);
+  stage("agreement", 1);
   if (is_rank0()) {
     result_.not_run = obstacle();
     board_->post("obstacle", result_.not_run);
@@ -327,6 +357,7 @@ void Preflight::form_group() {
     result_.not_run = *said;
   }
   if (!result_.not_run.empty()) return;
+  stage("collectives", 2.25);
   status_.reset();  // the group's own observer writes from here on
   GroupReport& report = mine().group;
   mine().grouped = true;

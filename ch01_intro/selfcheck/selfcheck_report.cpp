@@ -25,7 +25,7 @@ std::string machines_table(const SelfcheckResult& result) {
   Table table({"rank", "host", "address", "device", "cores", "threads",
                "memory free, GiB", "open files", "/dev/shm, GiB"});
   for (int r = 0; r < static_cast<int>(result.ranks.size()); ++r) {
-    if (!result.ranks[r].arrived) continue;
+    if (!result.ranks[r].reported) continue;
     const RankFacts& facts = result.ranks[r].facts;
     const HostFacts& machine = facts.machine;
     table.add_row({std::to_string(r), machine.host, facts.address,

@@ -29,11 +29,11 @@ std::string first_line(const std::string& text) {
 void judge_resolve(const Ranks& ranks, Findings& found) {
   std::set<std::string> hosts;
   for (const RankReport& rank : ranks) {
-    if (rank.arrived) hosts.insert(rank.facts.machine.host);
+    if (rank.reported) hosts.insert(rank.facts.machine.host);
   }
   if (hosts.size() < 2) return;
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
-    if (!ranks[r].arrived) continue;
+    if (!ranks[r].reported) continue;
     const RankFacts& facts = ranks[r].facts;
     const auto& addresses = facts.own_name_addresses;
     const bool outside = std::any_of(
@@ -111,7 +111,7 @@ void judge_ping(const Ranks& ranks, Findings& found) {
     return tried[r] > 1 && tried[r] == failed[r];
   };
   for (int r = 0; r < size; ++r) {
-    if (!ranks[r].talked) continue;
+    if (!ranks[r].reported) continue;
     for (const PeerPing& ping : ranks[r].pings) {
       if (ping.error.empty() || (lost(ping.rank) && !lost(r))) continue;
       const RankFacts& peer = ranks[ping.rank].facts;

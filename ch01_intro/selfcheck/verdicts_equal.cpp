@@ -19,7 +19,7 @@ void judge_equal(const Ranks& ranks, const std::string& check,
                  ValueOf&& value_of) {
   std::vector<std::string> values;
   for (const RankReport& rank : ranks) {
-    values.push_back(rank.arrived ? value_of(rank) : "");
+    values.push_back(rank.reported ? value_of(rank) : "");
   }
   const Majority most = majority_of(values);
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
@@ -84,7 +84,7 @@ void judge_versions(const Ranks& ranks, Findings& found) {
 
 void judge_links(const Ranks& ranks, Findings& found) {
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
-    if (!ranks[r].arrived) continue;
+    if (!ranks[r].reported) continue;
     const Link* link = used_link(ranks[r]);
     if (link && !link->running) {
       found.push_back(

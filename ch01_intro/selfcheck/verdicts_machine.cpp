@@ -113,7 +113,8 @@ void judge_limits(const RankFacts& facts, int world_size,
            "ulimit -n 65536 (LimitNOFILE= of a service, --ulimit nofile= of "
            "a container)");
   }
-  if (machine.shm_bytes < limits.min_shm_mib * ranks * kMiB) {
+  if (machine.shm_bytes >= 0 &&
+      machine.shm_bytes < limits.min_shm_mib * ranks * kMiB) {
     report(false,
            fmt::format("/dev/shm holds {} MiB", machine.shm_bytes / kMiB),
            fmt::format("at least {} MiB: {} for each of {} ranks",
@@ -139,7 +140,7 @@ void judge_device(const Ranks& ranks, const SelfcheckLimits& limits,
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
     memory.emplace_back();
     gpus.emplace_back();
-    if (!ranks[r].arrived) continue;
+    if (!ranks[r].reported) continue;
     const RankFacts& facts = ranks[r].facts;
     const Reporter report{"device", r, facts.machine.host, found};
     judge_gpu(ranks, r, report);
@@ -155,7 +156,7 @@ void judge_device(const Ranks& ranks, const SelfcheckLimits& limits,
   const Majority most_memory = majority_of(memory),
                  most_gpus = majority_of(gpus);
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
-    if (!ranks[r].arrived) continue;
+    if (!ranks[r].reported) continue;
     const Reporter report{"device", r, ranks[r].facts.machine.host, found};
     if (gpus[r] != most_gpus.value) {
       report(true, fmt::format("{} GPUs", gpus[r]),
@@ -182,7 +183,7 @@ void judge_device(const Ranks& ranks, const SelfcheckLimits& limits,
 
 void judge_numa(const Ranks& ranks, Findings& found) {
   for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
-    if (!ranks[r].arrived) continue;
+    if (!ranks[r].reported) continue;
     const RankFacts& facts = ranks[r].facts;
     const HostFacts& machine = facts.machine;
     const Reporter report{"numa", r, machine.host, found};
