@@ -197,7 +197,8 @@ std::vector<CollectiveRow> check_collectives(ProcessGroup& group,
     const char* text = theirs.c_str();
     for (auto& row : rows) {
       char* end = nullptr;
-      row.max_error = std::max(row.max_error, std::strtod(text, &end));
+      row.errors.push_back(std::strtod(text, &end));
+      row.max_error = std::max(row.max_error, row.errors.back());
       text = end;
     }
   }

@@ -30,6 +30,7 @@ struct CollectiveRow {
   std::string name;
   std::int64_t elements = 0;
   double max_error = 0;
+  std::vector<double> errors = {};  // by rank: whose result is wrong
 };
 
 std::vector<CollectiveRow> check_collectives(ProcessGroup& group,

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch01_intro/selfcheck/host_facts.h"
+
+#include <fmt/format.h>
+#include <gnu/libc-version.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "common/report.h"
+
+namespace dai::intro {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// The link "pid:[4026531836]" of /proc/self/ns/pid, or nothing.
+std::string link_target(const std::string& path) {
+  std::error_code error;
+  const fs::path target = fs::read_symlink(path, error);
+  return error ? "" : target.string();
+}
+
+// A number, or -1 for "max" and anything else.
+double number(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  return end == text.c_str() ? -1 : value;
+}
+
+// Where a cgroup controller's files lie, from this process's group up to the
+// root: a limit anywhere on the way holds. Both hierarchies are asked, since
+// machines of today mount either or both.
+std::vector<std::string> cgroup_folders(const std::string& root,
+                                        const std::string& controller) {
+  std::vector<std::string> folders;
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const auto first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string names =
+        "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool unified = names == ",,";
+    if (!unified && names.find("," + controller + ",") == std::string::npos) {
+      continue;
+    }
+    const std::string base =
+        root + "/sys/fs/cgroup" + (unified ? "" : "/" + controller);
+    fs::path group = line.substr(second + 1);
+    while (group.has_relative_path()) {
+      folders.push_back(base + group.string());
+      group = group.parent_path();
+    }
+    folders.push_back(base);
+  }
+  return folders;
+}
+
+// The strictest of the limits found; -1: none.
+template <class Read>
+double strictest(const std::vector<std::string>& folders, Read&& read) {
+  double lowest = -1;
+  for (const std::string& folder : folders) {
+    const double limit = read(folder);
+    if (limit > 0 && (lowest < 0 || limit < lowest)) lowest = limit;
+  }
+  return lowest;
+}
+
+std::int64_t meminfo_bytes(const std::string& root, const std::string& key) {
+  std::ifstream file(root + "/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key + ":")) {
+      return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
+    }
+  }
+  return -1;
+}
+
+std::vector<int> usable_cpus() {
+  // Larger than cpu_set_t's 1024: there are such machines.
+  constexpr int kMost = 8192;
+  std::vector<int> cpus;
+  cpu_set_t* set = CPU_ALLOC(kMost);
+  const std::size_t bytes = CPU_ALLOC_SIZE(kMost);
+  CPU_ZERO_S(bytes, set);
+  if (sched_getaffinity(0, bytes, set) == 0) {
+    for (int cpu = 0; cpu < kMost; ++cpu) {
+      if (CPU_ISSET_S(cpu, bytes, set)) cpus.push_back(cpu);
+    }
+  }
+  CPU_FREE(set);
+  return cpus;
+}
+
+// A fingerprint of the program itself (FNV-1a over the whole file): a binary
+// that somebody forgot to copy differs in it even where versions agree.
+std::string own_binary_hash() {
+  std::ifstream file("/proc/self/exe", std::ios::binary);
+  std::uint64_t hash = 14695981039346656037ULL;
+  std::vector<char> block(1 << 20);
+  while (file) {
+    file.read(block.data(), static_cast<std::streamsize>(block.size()));
+    for (std::streamsize i = 0; i < file.gcount(); ++i) {
+      hash = (hash ^ static_cast<unsigned char>(block[i])) * 1099511628211ULL;
+    }
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace
+
+std::vector<int> parse_cpu_list(const std::string& text) {
+  std::vector<int> cpus;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    int first = 0, last = 0;
+    const int read = std::sscanf(part.c_str(), "%d-%d", &first, &last);
+    if (read < 1 || first < 0) break;
+    if (read == 1) last = first;
+    for (int cpu = first; cpu <= std::min(last, first + 8192); ++cpu) {
+      cpus.push_back(cpu);
+    }
+  }
+  return cpus;
+}
+
+double read_cpu_quota(const std::string& root) {
+  return strictest(cgroup_folders(root, "cpu"), [](const std::string& folder) {
+    std::istringstream both(
+        first_line(folder + "/cpu.max"));  // "200000 100000"
+    std::string quota, period;
+    if (!(both >> quota >> period)) {
+      quota = first_line(folder + "/cpu.cfs_quota_us");
+      period = first_line(folder + "/cpu.cfs_period_us");
+    }
+    return number(period) > 0 ? number(quota) / number(period) : -1;
+  });
+}
+
+std::int64_t read_memory_available(const std::string& root) {
+  const std::int64_t free = meminfo_bytes(root, "MemAvailable");
+  const double limit =
+      strictest(cgroup_folders(root, "memory"), [](const std::string& folder) {
+        for (const auto& [most, now] :
+             {std::pair{"/memory.max", "/memory.current"},
+              {"/memory.limit_in_bytes", "/memory.usage_in_bytes"}}) {
+          const double limit = number(first_line(folder + most));
+          // No limit is a number near 2^63 in the older hierarchy.
+          if (limit < 0 || limit > 1e18) continue;
+          const double used = number(first_line(folder + now));
+          return std::max(1.0, limit - std::max(0.0, used));
+        }
+        return -1.0;
+      });
+  if (limit < 0) return free;
+  return free < 0 ? static_cast<std::int64_t>(limit)
+                  : std::min(free, static_cast<std::int64_t>(limit));
+}
+
+std::vector<int> read_numa_nodes(const std::string& root,
+                                 const std::vector<int>& cpus) {
+  std::vector<int> nodes;
+  std::error_code error;
+  for (const auto& entry :
+       fs::directory_iterator(root + "/sys/devices/system/node", error)) {
+    int node = 0;
+    const std::string name = entry.path().filename();
+    if (std::sscanf(name.c_str(), "node%d", &node) != 1) continue;
+    const auto own = parse_cpu_list(first_line(entry.path() / "cpulist"));
+    const bool any = std::any_of(own.begin(), own.end(), [&](int cpu) {
+      return cpus.empty() ||
+             std::find(cpus.begin(), cpus.end(), cpu) != cpus.end();
+    });
+    if (any) nodes.push_back(node);
+  }
+  std::sort(nodes.begin(), nodes.end());
+  return nodes;
+}
+
+char process_state(int pid) {
+  const std::string stat = first_line(fmt::format("/proc/{}/stat", pid));
+  const auto name_end = stat.rfind(") ");
+  return name_end == std::string::npos ? '\0' : stat[name_end + 2];
+}
+
+HostFacts read_host_facts(const std::string& root) {
+  HostFacts facts;
+  utsname kernel{};
+  uname(&kernel);
+  facts.host = kernel.nodename;
+  facts.boot_id = first_line(root + "/proc/sys/kernel/random/boot_id");
+  facts.pid_space = link_target("/proc/self/ns/pid");
+  facts.pid = getpid();
+  facts.versions = {{"program", DAI_VERSION},
+                    {"binary", own_binary_hash()},
+                    {"kernel", kernel.release},
+                    {"libc", gnu_get_libc_version()}};
+  const auto machine = describe_machine();
+  facts.cpu_model = machine["cpu"];
+  facts.instruction_sets = machine["instruction_sets"];
+  const std::vector<int> cpus = usable_cpus();
+  if (!cpus.empty()) facts.cores = static_cast<int>(cpus.size());
+  facts.online_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  facts.cpu_quota = read_cpu_quota(root);
+  facts.cpu_numa_nodes = read_numa_nodes(root, cpus);
+  facts.numa_nodes = static_cast<int>(read_numa_nodes(root, {}).size());
+  facts.memory_bytes = meminfo_bytes(root, "MemTotal");
+  facts.memory_available_bytes = read_memory_available(root);
+  struct statvfs shm{};
+  facts.shm_bytes = 0;  // no /dev/shm is a fault, not an unknown
+  if (statvfs((root + "/dev/shm").c_str(), &shm) == 0) {
+    facts.shm_bytes = static_cast<std::int64_t>(shm.f_blocks) *
+                      static_cast<std::int64_t>(shm.f_frsize);
+  }
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    facts.open_files = static_cast<std::int64_t>(
+        std::min<rlim_t>(files.rlim_cur, std::int64_t{1} << 40));
+  }
+  facts.links = read_links();
+  facts.gpus = read_gpus(root);
+  if (!facts.gpus.empty()) {
+    const int version = facts.gpus[0].driver_version;
+    facts.versions["CUDA driver"] =
+        fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+  }
+  return facts;
+}
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Link, name, address, running, loopback, mtu,
+                                   speed_mbit)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Gpu, bus, name, numa_node, compute_mode,
+                                   driver_version, memory_bytes)
+
+namespace wire {
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostFacts, host, boot_id, pid_space, pid,
+                                   versions, cpu_model, instruction_sets, cores,
+                                   online_cores, cpu_quota, cpu_numa_nodes,
+                                   numa_nodes, memory_bytes,
+                                   memory_available_bytes, shm_bytes,
+                                   open_files, links, gpus)
+}  // namespace wire
+
+void to_json(nlohmann::json& out, const HostFacts& facts) {
+  wire::to_json(out, facts);
+}
+void from_json(const nlohmann::json& in, HostFacts& facts) {
+  wire::from_json(in, facts);
+}
+
+}  // namespace dai::intro
