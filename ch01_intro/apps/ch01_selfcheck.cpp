@@ -52,13 +52,12 @@ void run(dai::App& app, const SelfcheckOptions& options) {
       app.launch().world_size == 1 ? "" : "s", options.distributed.timeout_s));
   const SelfcheckResult result = run_selfcheck(
       app.launch(), options, [&](const auto& found) { tell(app, found); });
-  if (!app.is_rank0() && !result.alone) {
-    // Rank 0 has told it; under a launcher its exit code is everybody's.
-    for (const Finding& finding : result.findings) {
-      if (!app.launch().supervised) fmt::print(stderr, "{}\n", finding.line());
-    }
-  }
+  // Under a launcher rank 0 has told it, and its exit code is everybody's.
   const bool told = app.launch().supervised && !app.is_rank0() && !result.alone;
+  if (!told && !app.is_rank0() && !result.alone) {
+    for (const Finding& f : result.findings)
+      fmt::print(stderr, "{}\n", f.line());
+  }
   for (const std::string& check : kSelfchecks) {
     app.check(fmt::format("ranks that fail {}", check),
               told ? 0 : result.failed(check), 0);
