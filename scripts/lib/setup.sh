@@ -62,16 +62,21 @@ verb_setup() {
 choose_sections() {
   local tests=$1 peers=$2
   SECTIONS=()
-  if { [[ -z $LIBTORCH_DIR ]] && preset_has_torch; } || [[ -n $tests ]]; then
-    # The real torchrun imports torch, whose Python side loads every CUDA
-    # library: tests need both sections on any machine.
+  if { [[ -z $LIBTORCH_DIR ]] && preset_has_torch; } ||
+    [[ -n $tests$peers ]]; then
+    # The real torchrun and the peers import torch, whose Python side loads
+    # every CUDA library: they need both sections on any machine.
     SECTIONS+=(libtorch-cpu)
-    if [[ $PRESET == cuda || -n $tests ]]; then
+    if [[ $PRESET == cuda || -n $tests$peers ]]; then
       SECTIONS+=(libtorch-cuda)
     fi
   fi
   [[ -z $tests ]] || SECTIONS+=(torchrun tools plot reference)
-  [[ -z $peers ]] || SECTIONS+=(peers)
+  # The peers are Python programs on torch and NumPy; the latter is plot's.
+  if [[ -n $peers ]]; then
+    [[ -n $tests ]] || SECTIONS+=(torchrun plot)
+    SECTIONS+=(peers)
+  fi
 }
 
 # set_up TESTS PEERS FROM: the work of `setup`, also called by other verbs.
@@ -89,8 +94,6 @@ set_up() {
   take_setup_lock
   ((${#SECTIONS[@]} == 0)) || install_sections "$from" "${SECTIONS[@]}"
   [[ -z ${LIBTORCH+set} ]] || keep_libtorch
-  [[ -z $peers || -n $(lock requirements peers) ]] ||
-    note "no peers yet: no bench compares with another program"
   exec 9>&-
   SETUP_SECONDS=$(seconds_since "$start")
   [[ -z ${WORKED:-} ]] ||

@@ -232,7 +232,7 @@ class SetUp(Copy):
         self.assertEqual(self.pip_calls(), [])
         # More is asked for: only the difference is fetched.
         self.assert_exit(self.book("setup", "--tests"), 0)
-        self.assertEqual(len(self.pip_calls()), 4)
+        self.assertEqual(len(self.pip_calls()), 5)
 
     def test_a_changed_pin_is_installed(self):
         self.assert_exit(self.book("setup"), 0)
@@ -291,10 +291,14 @@ class SetUp(Copy):
         self.assertIn("the bundle is for 'other'", ran.stderr)
         self.assertEqual(self.pip_calls(), [])
 
-    def test_no_peers_yet_is_said(self):
+    def test_peers_bring_what_they_import(self):
         ran = self.book("setup", "--peers")
         self.assert_exit(ran, 0)
-        self.assertIn("no peers yet", ran.stderr)
+        asked = "\n".join(map(str, self.pip_calls()))
+        for section in ("libtorch-cuda", "torchrun", "plot", "peers"):
+            self.assertTrue(
+                (self.root / ".deps/venv/stamps" / section).is_file(),
+                section + ": " + asked)
 
 
 class Lock(Copy):
