@@ -47,6 +47,10 @@ RopeTable rope_table(std::int64_t positions, std::int64_t head_dim,
 struct DecoderOps {
   const char* name;  // "naive", "fused"
 
+  // x [..., in], weight [out, in] -> [..., out]: x weight^T. The fused rung
+  // takes the faster of the libraries that LibTorch brings (cpu_product.h).
+  at::Tensor (*linear)(const at::Tensor& x, const at::Tensor& weight);
+
   // x [..., hidden], weight [hidden] -> like x:
   // x / sqrt(mean(x^2) + eps) * weight
   at::Tensor (*rms_norm)(const at::Tensor& x, const at::Tensor& weight,

@@ -28,10 +28,11 @@ std::string layer_name(std::int64_t layer, const char* rest) {
 
 class PlainLinear : public Linear {
  public:
-  explicit PlainLinear(NamedParameter weight) : weight_(std::move(weight)) {}
+  PlainLinear(NamedParameter weight, const DecoderOps& ops)
+      : weight_(std::move(weight)), ops_(ops) {}
 
   at::Tensor forward(const at::Tensor& x) const override {
-    return at::linear(x, weight_.tensor);
+    return ops_.linear(x, weight_.tensor);
   }
   void add_parameters(std::vector<NamedParameter>& list) const override {
     list.push_back(weight_);
@@ -39,6 +40,7 @@ class PlainLinear : public Linear {
 
  private:
   NamedParameter weight_;  // [out, in]
+  const DecoderOps& ops_;
 };
 
 class PlainEmbedding : public Embedding {
@@ -64,7 +66,7 @@ class PlainHead : public OutputHead {
       : weight_(std::move(weight)), tied_(tied), ops_(ops) {}
 
   at::Tensor logits(const at::Tensor& hidden) const override {
-    return at::linear(hidden, weight_.tensor);
+    return ops_.linear(hidden, weight_.tensor);
   }
   at::Tensor token_loss(const at::Tensor& hidden,
                         const at::Tensor& targets) const override {
@@ -199,7 +201,7 @@ std::unique_ptr<Linear> DecoderParts::linear(const std::string& name,
         fmt::format("{} is [{}, {}], [{}, {}] was asked for", name,
                     weight.size(0), weight.size(1), out, in));
   }
-  return std::make_unique<PlainLinear>(NamedParameter{name, weight});
+  return std::make_unique<PlainLinear>(NamedParameter{name, weight}, ops());
 }
 
 std::unique_ptr<Embedding> DecoderParts::embedding() {

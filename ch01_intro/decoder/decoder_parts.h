@@ -111,7 +111,7 @@ class HookedBlock : public BlockWrapper {
 struct DecoderPartsOptions {
   std::uint64_t seed = 1234;  // of the weights: initialization.h
   at::Device device = at::kCPU;
-  const DecoderOps* ops = &naive_ops();
+  const DecoderOps* ops = &fused_ops();
 };
 
 class DecoderParts {

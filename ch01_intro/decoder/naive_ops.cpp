@@ -21,6 +21,10 @@ at::Tensor widened(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
 }
 
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
+  return at::linear(x, weight);
+}
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   check_rms_norm(x, weight);
   const at::Tensor wide = widened(x);
@@ -58,7 +62,8 @@ at::Tensor token_loss(const at::Tensor& hidden, const at::Tensor& head,
 }  // namespace
 
 const DecoderOps& naive_ops() {
-  static const DecoderOps ops{"naive", rms_norm, rope, swiglu, token_loss};
+  static const DecoderOps ops{"naive", linear, rms_norm,
+                              rope,    swiglu, token_loss};
   return ops;
 }
 

@@ -41,6 +41,11 @@ std::int64_t addmv(Inputs in) {
   return 2 * in[1].toTensor().numel();
 }
 
+// [.., k] x [n, k] transposed: oneDNN's, where weights lie as nn.Linear's do.
+std::int64_t linear(Inputs in) {
+  return 2 * in[0].toTensor().numel() * sizes(in[1]).front();
+}
+
 // b h s t, and the widths of keys and values. query: [b, h, s, d], key:
 // [b, h_kv, t, d], value: [b, h_kv, t, d_v].
 struct Attention {
@@ -111,6 +116,7 @@ const std::unordered_map<std::string_view, Rule>& rules() {
       {"aten::dot", mv},
       {"aten::addmv", addmv},
       {"aten::_addmm_activation", addmm},
+      {"mkldnn::_linear_pointwise", linear},
       {"aten::convolution", convolution},
       {"aten::convolution_backward", convolution_backward},
       {"aten::_scaled_dot_product_flash_attention_for_cpu", attention},
@@ -146,8 +152,7 @@ bool hides_products(std::string_view name) {
       "aten::mkldnn_rnn_layer",
       "aten::_scaled_dot_product_fused_attention_overrideable",
       "aten::_trilinear",
-      "aten::cdist",
-      "mkldnn::_linear_pointwise"};
+      "aten::cdist"};
   return kNames.contains(name);
 }
 

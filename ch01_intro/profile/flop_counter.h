@@ -15,6 +15,7 @@
 // decoders spend theirs, each at the level where it is dispatched once:
 //
 //   mm, addmm, mv, addmv, dot        2 m k n        [m, k] x [k, n]
+//   mkldnn::_linear_pointwise        2 m k n        [m, k] x [n, k]
 //   bmm, baddbmm                     2 b m k n
 //   convolution                      2 n c_out h w ... (c_in / groups) kernel
 //   convolution_backward             the same again for each gradient asked for

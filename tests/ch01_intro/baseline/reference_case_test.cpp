@@ -11,7 +11,7 @@ namespace {
 
 TEST(ReferenceCase, BothRungsTrainAsPythonDoes) {
   set_deterministic_threads();
-  for (const DecoderOps* ops : {&naive_ops(), &naive_ops()}) {
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
     const ReferenceComparison c = compare_with_reference(*ops, at::kCPU);
     EXPECT_EQ(c.losses.size(), 10u);
     EXPECT_EQ(c.gradients, 110);  // every parameter of nano-1m

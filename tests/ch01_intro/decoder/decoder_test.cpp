@@ -106,7 +106,7 @@ TEST_F(DecoderTest, TheLargestHasShapesAndNoBytesOnTheMetaDevice) {
 }
 
 TEST_F(DecoderTest, TheLossIsTheCrossEntropyOfTheLogits) {
-  for (const DecoderOps* ops : {&naive_ops(), &naive_ops()}) {
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
     DecoderParts parts(grouped(), {.ops = ops});
     const Decoder decoder(parts);
     const at::Tensor in = tokens(2, 11, 61), out = tokens(2, 11, 61, "t");
@@ -122,7 +122,7 @@ TEST_F(DecoderTest, TheLossIsTheCrossEntropyOfTheLogits) {
 
 TEST_F(DecoderTest, BothRungsHaveTheSameGradients) {
   DecoderParts naive(grouped(), {.ops = &naive_ops()});
-  DecoderParts fused(grouped(), {.ops = &naive_ops()});
+  DecoderParts fused(grouped(), {.ops = &fused_ops()});
   const Decoder a(naive), b(fused);
   const auto expected = gradients(a), actual = gradients(b);
   for (std::size_t i = 0; i < expected.size(); ++i) {
