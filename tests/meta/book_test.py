@@ -232,7 +232,7 @@ class SetUp(Copy):
         self.assertEqual(self.pip_calls(), [])
         # More is asked for: only the difference is fetched.
         self.assert_exit(self.book("setup", "--tests"), 0)
-        self.assertEqual(len(self.pip_calls()), 4)
+        self.assertEqual(len(self.pip_calls()), 5)
 
     def test_a_changed_pin_is_installed(self):
         self.assert_exit(self.book("setup"), 0)
