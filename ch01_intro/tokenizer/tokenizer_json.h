@@ -18,9 +18,8 @@
 //        post_processor  none, ByteLevel, TemplateProcessing whose `single` is
 //                        special tokens around the text, Sequence of these
 //        decoder         ByteLevel
-// Refused: normalizers, truncation, padding, byte_fallback, dropout,
-// single_word
-//        and the rest.
+// Refused: normalizers (also the NFC of Qwen2's published file), truncation,
+//        padding, byte_fallback, dropout, single_word and the rest.
 //
 // Throws UsageError of one line that names file and field.
 
