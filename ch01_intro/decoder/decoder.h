@@ -68,6 +68,8 @@ class Decoder {
   at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets) const;
 
   const std::vector<NamedParameter>& parameters() const { return parameters_; }
+  // All that the decoder holds beside its parameters.
+  const RopeTable& table() const { return table_; }
   const DecoderConfig& config() const { return config_; }
 
  private:

@@ -129,7 +129,8 @@ MemoryReport AllocationLog::report(std::size_t points) const {
   for (const PhaseRecord& phase : phases_) {
     report.phases.push_back({phase.name, phase.begin_us, phase.end_us, {}, {}});
   }
-  // Evenly spaced events are kept; the peak is put in when it falls between.
+  // Of each `stride` events the one with most bytes is kept, so no peak is
+  // lost.
   const std::size_t stride = std::max<std::size_t>(
       1, events_.size() / std::max<std::size_t>(points, 1));
   MemoryBytes live;
@@ -156,16 +157,14 @@ MemoryReport AllocationLog::report(std::size_t points) const {
       report.peak_us = event.us;
       peak_event = i;
     }
-    if (i % stride == 0) report.timeline.push_back({event.us, live});
+    if (i % stride == 0 || i + 1 == events_.size()) {
+      report.timeline.push_back({event.us, live});
+    } else if (live.total() > report.timeline.back().live.total()) {
+      report.timeline.back() = {event.us, live};
+    }
   }
   pass_phases(events_.size());
   report.at_end = live;
-  if (!events_.empty() && peak_event % stride != 0) {
-    const auto place = std::upper_bound(
-        report.timeline.begin(), report.timeline.end(), report.peak_us,
-        [](double us, const auto& point) { return us < point.us; });
-    report.timeline.insert(place, {report.peak_us, report.peak});
-  }
 
   std::map<int, MemoryBytes> by_module;
   std::vector<bool> alive(allocations_.size(), false);

@@ -84,7 +84,8 @@ struct MemoryReport {
   MemoryBytes at_end;
   std::vector<Phase> phases;    // in the order of their beginnings
   std::vector<Module> modules;  // largest first; who allocated what peak holds
-  std::vector<Point> timeline;  // at most `points`, the peak among them
+  // About `points` of them: of each stretch the moment with most bytes.
+  std::vector<Point> timeline;
 };
 
 class AllocationLog {

@@ -22,10 +22,17 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-// PyTorch's messages run over many lines, and end in a C++ backtrace.
+// PyTorch's messages run over many lines and end in a C++ backtrace; those of
+// the TorchScript interpreter begin with one of their own.
 std::string one_line(std::string_view text) {
+  text = text.substr(0, text.find("\nException raised from"));
+  constexpr std::string_view kCause = "RuntimeError: ";
+  const std::size_t cause = text.rfind(kCause);
+  if (cause != std::string_view::npos) {
+    text.remove_prefix(cause + kCause.size());
+  }
   std::string line;
-  for (const char c : text.substr(0, text.find("\nException raised from"))) {
+  for (const char c : text) {
     const bool blank = c == '\n' || c == ' ' || c == '\t';
     if (!blank) {
       line += c;

@@ -68,11 +68,8 @@ TEST_F(ScriptModuleFile, TheLossSumsTheMeansOfAllFloatingOutputs) {
   EXPECT_EQ(loss.item<float>(), 4 + 2 * 4);
   loss.backward();
   EXPECT_TRUE(module.tensors()[0].tensor.grad().defined());
-  EXPECT_THAT(
-      [&] {
-        module.loss({at::zeros({2, 5})});
-      },
-      refuses(HasSubstr("forward fails on these inputs")));
+  EXPECT_THAT([&] { module.loss({at::zeros({2, 5})}); },
+              refuses(HasSubstr("forward fails on these inputs")));
   EXPECT_THAT([&] { module.loss({}); },
               refuses(HasSubstr("forward fails on these inputs")));
 }
