@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# One call a thing, so that tests come free. Four functions for the chapters:
+# One call a thing, so that tests come free. Five functions for the chapters:
 #
 #   dai_library(NAME SOURCES a.cpp HEADERS a.h [DEPS dai::x] [NEEDS TORCH])
 #       static library NAME, alias dai::NAME
+#   dai_cuda_library(NAME SOURCES a.cu b.cpp HEADERS a.cuh OPENED_BY x)
+#       shared library lib/libdai_NAME.so, alias dai::NAME, which library x
+#       opens at run time (common/torch/cuda_library.h), so that a process on
+#       the CPU never loads CUDA; left out without the toolkit
 #   dai_app(NAME [RANKS n] [GPUS n] [PATHS cpu cuda nccl-2] [NEEDS TORCH CUDA]
 #           [TIMEOUT s] [DEPS ...])
 #       bin/NAME from apps/NAME.cpp, and the test smoke.NAME, which runs it
@@ -140,6 +144,36 @@ const char dai_embedded_${symbol}[] = R\"_DAI_(${text})_DAI_\";
   target_sources(${LIBRARY} PRIVATE ${source})
   # One line of source: nothing that a precompiled header would speed up.
   set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+endfunction()
+
+function(dai_cuda_library NAME)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "OPENED_BY" "SOURCES;HEADERS")
+  if(NOT DAI_HAVE_CUDA)
+    dai_not_built(${NAME} "needs CUDA")
+    return()
+  endif()
+  dai_floor(floor)
+  # Kernels by themselves: nvcc sees no torch header (minutes, otherwise) and
+  # none of torch's include folders.
+  set(kernels ${ARG_SOURCES})
+  list(FILTER kernels INCLUDE REGEX "[.]cu$")
+  list(FILTER ARG_SOURCES EXCLUDE REGEX "[.]cu$")
+  add_library(${NAME}_kernels OBJECT ${kernels})
+  target_include_directories(${NAME}_kernels PRIVATE ${CMAKE_SOURCE_DIR})
+  add_library(${NAME} SHARED ${ARG_SOURCES}
+              $<TARGET_OBJECTS:${NAME}_kernels>)
+  add_library(dai::${NAME} ALIAS ${NAME})
+  target_sources(${NAME} PUBLIC FILE_SET HEADERS
+    BASE_DIRS ${CMAKE_SOURCE_DIR} FILES ${ARG_HEADERS})
+  target_link_libraries(${NAME} PUBLIC LibTorch::torch_cuda CUDA::cudart)
+  # c10/cuda/CUDAEvent.h trips it, and system folders do not hide it.
+  target_compile_options(${NAME} PUBLIC -Wno-interference-size)
+  set_target_properties(${NAME} PROPERTIES
+    OUTPUT_NAME dai_${NAME} DAI_FLOOR ${floor} LINKER_LANGUAGE CXX
+    VERIFY_INTERFACE_HEADER_SETS ON
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+  # Whoever builds an app builds the half that it may open.
+  add_dependencies(${ARG_OPENED_BY} ${NAME})
 endfunction()
 
 # Registers one CTest entry that runs COMMAND. Exit code 77 means "skipped"

@@ -34,5 +34,14 @@ if(DAI_CUDA)
       "preset cuda needs LibTorch with CUDA and NCCL, ${LIBTORCH} has none: "
       "run `scripts/book setup --preset cuda`, or use preset cpu")
   endif()
+  # The toolkit that was found compiles. Libraries name CUDA::cudart, the shared
+  # runtime that LibTorch loads as well, by themselves.
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25.1 knows no more of nvcc
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(DAI_HAVE_CUDA ON)
 endif()

@@ -37,4 +37,9 @@ extern "C" const CudaLibrary* dai_cuda_library();
 // one but libdai_cuda.so is absent (a CPU build) or does not load.
 const CudaLibrary* load_cuda_library();
 
+// The same for a chapter's own kernels (dai_cuda_library in CMake): the address
+// of `symbol` in lib/`library_name`, opened and never closed. Null and
+// Unavailable as above.
+void* cuda_library_symbol(const char* library_name, const char* symbol);
+
 }  // namespace dai

@@ -29,26 +29,6 @@ bool has_nvidia_driver() {
   return driver != nullptr;
 }
 
-const CudaLibrary* open_cuda_library() {
-  if (!has_nvidia_driver()) return nullptr;
-  // bin/app and tests/test both have it in the sibling folder lib/.
-  const fs::path path = fs::read_symlink("/proc/self/exe").parent_path() /
-                        ".." / "lib" / "libdai_cuda.so";
-  if (!fs::exists(path)) {
-    throw Unavailable(
-        "this machine has an NVIDIA driver, but this is a CPU build (build "
-        "with preset cuda to use it)");
-  }
-  // Never closed: libtorch_cuda registers kernels that cannot be taken back.
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  void* entry = library ? dlsym(library, "dai_cuda_library") : nullptr;
-  if (!entry) {
-    throw Unavailable(
-        fmt::format("the CUDA library does not load: {}", dlerror()));
-  }
-  return reinterpret_cast<decltype(&dai_cuda_library)>(entry)();
-}
-
 std::string cpu_model() {
   std::ifstream cpuinfo("/proc/cpuinfo");
   for (std::string line; std::getline(cpuinfo, line);) {
@@ -62,9 +42,30 @@ std::string cpu_model() {
 
 }  // namespace
 
+void* cuda_library_symbol(const char* library_name, const char* symbol) {
+  if (!has_nvidia_driver()) return nullptr;
+  // bin/app and tests/test both have it in the sibling folder lib/.
+  const fs::path path = fs::read_symlink("/proc/self/exe").parent_path() /
+                        ".." / "lib" / library_name;
+  if (!fs::exists(path)) {
+    throw Unavailable(
+        "this machine has an NVIDIA driver, but this is a CPU build (build "
+        "with preset cuda to use it)");
+  }
+  // Never closed: libtorch_cuda registers kernels that cannot be taken back.
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* entry = library ? dlsym(library, symbol) : nullptr;
+  if (!entry) {
+    throw Unavailable(
+        fmt::format("the CUDA library does not load: {}", dlerror()));
+  }
+  return entry;
+}
+
 const CudaLibrary* load_cuda_library() {
-  static const CudaLibrary* const library = open_cuda_library();
-  return library;
+  static auto* const entry = reinterpret_cast<decltype(&dai_cuda_library)>(
+      cuda_library_symbol("libdai_cuda.so", "dai_cuda_library"));
+  return entry ? entry() : nullptr;
 }
 
 at::Device choose_device(std::string_view flag, const LaunchContext& launch) {
