@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "ch01_intro/decoder/cpu_product.h"
 #include "ch01_intro/roofline/device_timer.h"
 #include "common/errors.h"
 
@@ -46,10 +47,15 @@ std::vector<double> MatmulPool::timed(const MatmulShape& shape, double seconds,
     return pool.narrow(0, 0, rows * columns).view({rows, columns});
   };
   const at::Tensor input = matrix(input_, shape.m, shape.k);
-  const at::Tensor weight = matrix(weight_, shape.n, shape.k).t();
+  const at::Tensor weight = matrix(weight_, shape.n, shape.k);
+  if (input_.is_cpu() && input_.scalar_type() == at::kFloat &&
+      onednn_is_faster()) {
+    return repeat_timed(
+        input_.device(), [&] { product(input, weight); }, seconds, at_least);
+  }
   at::Tensor output = matrix(output_, shape.m, shape.n);
   return repeat_timed(
-      input_.device(), [&] { at::mm_out(output, input, weight); }, seconds,
+      input_.device(), [&] { at::mm_out(output, input, weight.t()); }, seconds,
       at_least);
 }
 

@@ -2,8 +2,9 @@
 #pragma once
 
 // The achievable peak: the most floating-point operations a second that a
-// matrix product reaches on this device, through the same library call that
-// every linear layer ends in. It is measured, not taken from a data sheet: the
+// matrix product reaches on this device, through the library call that the
+// fused rung's linear layers end in (decoder/cpu_product.h: on a CPU the faster
+// of MKL and oneDNN). It is measured, not taken from a data sheet: the
 // theoretical peak assumes every multiplier busy in every cycle at the highest
 // clock, which no product of matrices gets, so a utilisation against it never
 // comes near 1. Against this peak it can.

@@ -12,6 +12,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "ch01_intro/decoder/cpu_product.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "common/errors.h"
 
@@ -153,6 +154,21 @@ TEST_F(DecoderOpsTest, TokenLossRungsAgree) {
   expect_rungs_agree(token_loss_of(targets.slice(0, 0, 66, 2)),
                      {random({8, 33}).t(), random({50, 16}).slice(1, 0, 16, 2)},
                      5e-6);
+}
+
+// On this CPU's faster library; with at::linear in the naive role.
+TEST_F(DecoderOpsTest, FusedLinearIsLinear) {
+  const Call call = [](const DecoderOps& ops, const Tensors& in) {
+    return ops.name == std::string("naive") ? at::linear(in[0], in[1])
+                                            : fused_linear(in[0], in[1]);
+  };
+  expect_rungs_agree(call, {random({1, 1}), random({1, 1})});
+  expect_rungs_agree(call, {random({2, 33, 48}), random({17, 48})}, 4e-6);
+  expect_rungs_agree(call, {random({24, 130}).t(), random({24, 51}).t()}, 4e-6);
+  expect_rungs_agree(call, {random({0, 8}), random({5, 8})});
+  const Autocast guard(Precision::kBf16, at::kCPU);
+  EXPECT_EQ(fused_linear(at::ones({2, 3}), at::ones({4, 3})).scalar_type(),
+            at::kBFloat16);
 }
 
 TEST_F(DecoderOpsTest, NoRowsAreInOrder) {
