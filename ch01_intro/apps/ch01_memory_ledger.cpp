@@ -34,14 +34,16 @@ void declare(dai::OptionSet& set, Options& options) {
   set.add("--input-shape", options.input_shape,
           "its inputs, such as 8x128:int64:50257,8x16");
   const auto preset = [&](const char* name, const char* model,
-                          std::int64_t batch, std::int64_t seq) {
-    set.preset(name, [&options, model, batch, seq] {
+                          std::int64_t batch, std::int64_t seq,
+                          std::int64_t steps = 3) {
+    set.preset(name, [&options, model, batch, seq, steps] {
+      options.steps = steps;
       options.model = model;
       options.batch = batch;
       options.seq = seq;
     });
   };
-  preset("smoke", "nano-1m", 4, 64);
+  preset("smoke", "nano-1m", 4, 64, /*steps=*/2);
   preset("laptop", "bench-9m", 8, 128);
   preset("gpu24", "base-110m", 8, 1024);
   preset("gpu80", "large-730m", 8, 1024);

@@ -15,7 +15,7 @@ namespace {
 using C = MemoryCategory;
 constexpr std::int64_t kBf16 = 2, kFloat = 4, kDouble = 8, kLong = 8;
 constexpr std::int64_t kNormBlock = 65536;  // elements, of parameter_view.h
-constexpr std::int64_t kVocabBlock = 2048;  // rows, of fused_cpu.cpp
+constexpr std::int64_t kVocabBlock = 1024;  // rows, of fused_cpu.cpp
 
 class Writer {
  public:
@@ -223,7 +223,7 @@ void PlanSetup::check() const {
 }
 
 std::int64_t planned_chunk_tokens(std::int64_t vocab) {
-  constexpr std::int64_t kChunkBytes = 8 << 20, kBlock = 64, kMost = 4096;
+  constexpr std::int64_t kChunkBytes = 16 << 20, kBlock = 64, kMost = 4096;
   const std::int64_t rows = kChunkBytes / (kFloat * vocab);
   return std::clamp(rows / kBlock * kBlock, kBlock, kMost);
 }

@@ -5,15 +5,15 @@
 // watched: what a plan (ch01_intro/memory/memory_plan.h) is measured against.
 // The tokens are drawn from the seed, since only their number matters here.
 //
-//   MeasuredStep step = measure_steps(setup);
+//   MeasuredStep step = measure_steps(setup, /*steps=*/3, 1234, at::kCPU);
 //   step.states[MemoryCategory::kOptimizer];
 //   step.activations;                            // at the end of forward
 //
 // On the CPU the memory ledger sees each allocation, so the categories, the
 // phases and the timeline are complete. On CUDA the caching allocator's
 // counters are read where the trainer changes its phase: bytes that were asked
-// for, before rounding, without a timeline. There `other` is what the
-// libraries keep for themselves (workspaces), and seen from outside only.
+// for, before rounding, without a timeline; `unexplained` is then what
+// the libraries keep for themselves (workspaces). Never executed so far.
 //
 // One measurement at a time: it owns the process's ledger.
 // Errors: UsageError for a sequence that the decoder has no positions for.

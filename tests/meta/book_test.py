@@ -460,7 +460,13 @@ class Tables(Copy):
                 "points": [{"name": "add", "intensity_flop_per_byte": 0.1,
                             "flop_per_s": 1e9, "inside": True},
                            {"name": "copy", "intensity_flop_per_byte": 0,
-                            "flop_per_s": 0, "inside": False}]}}))
+                            "flop_per_s": 0, "inside": False}]},
+            "memory_timeline": {"naive": {
+                "ms": [0, 1],
+                "bytes": {"parameters": [4, 4], "activations": [0, 8]},
+                "phases": [{"name": "forward", "begin_ms": 0, "end_ms": 1}]}},
+            "scale_bytes": {"bytes": {"tiny": {"weights": 4e6, "KV": 1e3}},
+                            "devices": {"8 GB": 8e9}}}))
 
         def plot(*words):
             return subprocess.run(
@@ -476,7 +482,13 @@ class Tables(Copy):
                     '{"breakdown_ms": {"one": {"forward": -1}}}',
                     '{"roofline": {"points": []}}',
                     '{"roofline": {"peaks_flop_per_s": {"fp32": 1},'
-                    ' "levels_bytes_per_s": {"L2": 1}, "points": [{}]}}'):
+                    ' "levels_bytes_per_s": {"L2": 1}, "points": [{}]}}',
+                    '{"memory_timeline": {"a": []}}',
+                    '{"memory_timeline": {"a": {"ms": [1, 2],'
+                    ' "bytes": {"parameters": [4]}}}}',
+                    '{"scale_bytes": {"bytes": {"tiny": {"weights": 4}}}}',
+                    '{"scale_bytes": {"bytes": {"tiny": {"weights": 0}},'
+                    ' "devices": {"8 GB": 8e9}}}'):
             self.assert_exit(plot(self.write("bad.json", bad)), 2)
 
 
