@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "ch01_intro/trainer/language_task.h"
 #include "common/errors.h"
 #include "common/report.h"

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "ch01_intro/statistics/statistics.h"
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "ch01_intro/trainer/language_task.h"
 #include "common/errors.h"
 #include "common/report.h"

@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "ch01_intro/trainer/language_task.h"
 #include "common/errors.h"
 #include "common/file.h"

@@ -11,7 +11,7 @@
 
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/decoder/decoder.h"
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "ch01_intro/trainer/trainer.h"
 #include "common/embedded.h"
 #include "common/errors.h"

@@ -11,9 +11,10 @@
 #include <utility>
 
 #include "ch01_intro/memory/memory_ledger.h"
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "common/errors.h"
 #include "common/torch/process_group.h"
+#include "common/trace.h"
 
 namespace dai::intro {
 namespace {
@@ -55,7 +56,7 @@ void TrainerOptions::check() const {
 
 Trainer::Trainer(TrainingTask& task, GradientSync& sync, ParameterView& view,
                  ProcessGroup* group, const TrainerOptions& options,
-                 at::Device device, MemoryLedger* ledger)
+                 at::Device device, MemoryLedger* ledger, Trace* trace)
     : task_(task),
       sync_(sync),
       view_(view),
@@ -63,6 +64,7 @@ Trainer::Trainer(TrainingTask& task, GradientSync& sync, ParameterView& view,
       options_((options.check(), options)),
       device_(device),
       ledger_(ledger),
+      trace_(trace),
       mine_(share_of(options.microbatches, group)),
       optimizer_(view, options.adamw),
       watch_(options.watch) {}
@@ -79,6 +81,7 @@ StepResult Trainer::step() {
   // is the sum over all tokens / all tokens.
   const double scale = static_cast<double>(options_.microbatches) /
                        static_cast<double>(result.tokens);
+  Trace* const trace = step_ < kTracedSteps ? trace_ : nullptr;
   StepClock clock(device_);
   const auto lap = [&](StepPart part) { result.ms[part] += clock.lap_ms(); };
 
@@ -88,11 +91,15 @@ StepResult Trainer::step() {
   for (std::int64_t k = 0; k < mine_.count; ++k) {
     const Microbatch microbatch{mine_.first + k, k + 1 == mine_.count};
     lap(kOther);
-    task_.load(step_, microbatch.id);
-    lap(kData);
+    {
+      TraceSpan span(trace, "data", "step", {{"microbatch", microbatch.id}});
+      task_.load(step_, microbatch.id);
+      lap(kData);
+    }
     at::Tensor scaled;
     {
       MemoryPhase phase(ledger_, "forward", /*saves=*/true);
+      TraceSpan span(trace, "forward", "step");
       sync_.before_forward(microbatch);
       Autocast autocast(options_.precision, device_);
       const TokenLoss loss = task_.loss();
@@ -103,6 +110,7 @@ StepResult Trainer::step() {
     }
     {
       MemoryPhase phase(ledger_, "backward");
+      TraceSpan span(trace, "backward", "step");
       sync_.before_backward(microbatch, scaled);
       scaled.backward();
       scaled.reset();  // the graph's last root: saved tensors go here
@@ -113,6 +121,7 @@ StepResult Trainer::step() {
   }
   {
     MemoryPhase phase(ledger_, "sync");
+    TraceSpan span(trace, "sync", "step");
     const SyncTimes spent = sync_.finish_step();
     result.ms[kWait] += spent.wait_ms;
     result.ms[kWire] += spent.wire_ms;
@@ -123,6 +132,7 @@ StepResult Trainer::step() {
     lap(group_ ? kWire : kOther);
   }
   MemoryPhase phase(ledger_, "optimizer");
+  TraceSpan span(trace, "optimizer", "step");
   result.gradient_norm = clip_gradients(view_, options_.clip_norm);
   LossWatch::Verdict verdict = watch_.see(result.loss, result.gradient_norm);
   result.updated = verdict.accept;

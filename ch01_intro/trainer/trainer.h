@@ -3,8 +3,8 @@
 
 // The trainer that every later chapter plugs into. It knows no model, no
 // corpus and no number of ranks: a TrainingTask makes losses, a GradientSync
-// (ch01_intro/gradient_sync.h) makes gradients global, a ParameterView says
-// what this rank updates. What is left is the order of things:
+// (ch01_intro/sync/gradient_sync.h) makes gradients global, a ParameterView
+// says what this rank updates. What is left is the order of things:
 //
 //   for my microbatches: forward, backward       loss of a token / tokens in
 //   sync.finish_step()                           the whole step
@@ -30,8 +30,9 @@
 #include <cstdint>
 #include <string>
 
-#include "ch01_intro/first_training.h"
-#include "ch01_intro/gradient_sync.h"
+#include "ch01_intro/microbatches.h"
+#include "ch01_intro/sync/gradient_sync.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "ch01_intro/trainer/adamw.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "ch01_intro/trainer/learning_rate.h"
@@ -40,7 +41,8 @@
 
 namespace dai {
 class ProcessGroup;
-}
+class Trace;
+}  // namespace dai
 
 namespace dai::intro {
 
@@ -88,10 +90,12 @@ struct StepResult {
 class Trainer {
  public:
   // Keeps all references. A null group: this rank trains alone. A ledger, when
-  // given, is told the phases forward, backward, sync and optimizer.
+  // given, is told the phases forward, backward, sync and optimizer; a trace
+  // gets a span of each, and of data, for the first kTracedSteps steps.
   Trainer(TrainingTask& task, GradientSync& sync, ParameterView& view,
           ProcessGroup* group, const TrainerOptions& options, at::Device device,
-          MemoryLedger* ledger = nullptr);
+          MemoryLedger* ledger = nullptr, Trace* trace = nullptr);
+  static constexpr std::int64_t kTracedSteps = 50;
 
   StepResult step();
   std::int64_t steps_done() const { return step_; }
@@ -107,6 +111,7 @@ class Trainer {
   TrainerOptions options_;
   at::Device device_;
   MemoryLedger* ledger_;
+  Trace* trace_;
   MicrobatchRange mine_;
   AdamW optimizer_;
   LossWatch watch_;

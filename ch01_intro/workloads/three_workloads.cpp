@@ -8,7 +8,7 @@
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/decoder/decoder.h"
 #include "ch01_intro/statistics/statistics.h"
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "ch01_intro/trainer/adamw.h"
 #include "ch01_intro/workloads/kv_cache.h"
 #include "common/errors.h"

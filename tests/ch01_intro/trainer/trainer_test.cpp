@@ -14,12 +14,14 @@
 #include <stdexcept>
 #include <vector>
 
-#include "ch01_intro/canonical_sum.h"
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/memory/memory_ledger.h"
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/canonical_sum.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "common/errors.h"
+#include "common/timer.h"
 #include "common/torch/device.h"
+#include "common/trace.h"
 #include "tests/support/distributed_test.h"
 
 namespace dai::intro {
@@ -90,11 +92,11 @@ class Bigrams : public TrainingTask {
 template <typename Sync>
 struct Training {
   explicit Training(ProcessGroup* group, const TrainerOptions& options = {},
-                    MemoryLedger* ledger = nullptr)
+                    MemoryLedger* ledger = nullptr, Trace* trace = nullptr)
       : sync(task.parameters(), kMicrobatches, group),
         view(task.parameters()),
-        trainer(task, sync, view, group, options, at::Device(at::kCPU),
-                ledger) {}
+        trainer(task, sync, view, group, options, at::Device(at::kCPU), ledger,
+                trace) {}
   Bigrams task;
   Sync sync;
   WholeParameters view;
@@ -212,6 +214,34 @@ TEST_F(TrainerTest, TheLedgerHearsOfThePhases) {
   EXPECT_GT(report.phases[0].at_end[MemoryCategory::kActivations], 0);
   EXPECT_EQ(report.phases[1].at_end[MemoryCategory::kActivations], 0);
   EXPECT_EQ(report.phases.back().name, "optimizer");
+}
+
+TEST_F(TrainerTest, PartsOfAStepAreMeasuredAndSpansRecorded) {
+  Trace trace(group_->rank(), "host");
+  Training<CanonicalSync> training(group_, options(), nullptr, &trace);
+  const double begin_us = steady_us();
+  const StepResult result = training.trainer.step();
+  const double wall_ms = (steady_us() - begin_us) / 1e3;
+  for (const StepPart part : {kData, kForward, kBackward, kOptimizer}) {
+    EXPECT_GT(result.ms[part], 0) << to_string(part);
+  }
+  EXPECT_LE(total_ms(result.ms), wall_ms);
+  const std::string spans = trace.to_json();
+  for (const char* name :
+       {"data", "forward", "backward", "sync", "optimizer"}) {
+    EXPECT_THAT(spans, HasSubstr(name));
+  }
+}
+
+TEST_F(TrainerTest, ATraceOfALongTrainingStaysShort) {
+  Trace trace(group_->rank(), "host");
+  Training<NaiveDdp> training(group_, options(), nullptr, &trace);
+  while (training.trainer.steps_done() < Trainer::kTracedSteps) {
+    training.trainer.step();
+  }
+  const std::string spans = trace.to_json();
+  training.trainer.step();
+  EXPECT_EQ(trace.to_json(), spans);
 }
 
 }  // namespace

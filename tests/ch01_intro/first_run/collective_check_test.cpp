@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/collective_check.h"
+#include "ch01_intro/first_run/collective_check.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 
 #include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <numeric>
 
 namespace dai::intro {
 namespace {
@@ -19,6 +21,17 @@ double ms(std::chrono::steady_clock::duration duration) {
 }
 
 }  // namespace
+
+const char* to_string(StepPart part) {
+  static constexpr const char* kNames[kStepParts] = {
+      "data", "forward", "backward",  "wait",
+      "wire", "add",     "optimizer", "other"};
+  return kNames[part];
+}
+
+double total_ms(const StepTimes& times) {
+  return std::accumulate(times.begin(), times.end(), 0.0);
+}
 
 StepClock::StepClock(at::Device device)
     : device_(device), start_(now_on(device)), last_(start_) {}

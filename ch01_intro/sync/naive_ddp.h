@@ -16,8 +16,8 @@
 
 #include <vector>
 
-#include "ch01_intro/gradient_sync.h"
 #include "ch01_intro/named_parameter.h"
+#include "ch01_intro/sync/gradient_sync.h"
 
 namespace dai {
 class ProcessGroup;

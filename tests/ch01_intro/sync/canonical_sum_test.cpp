@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/canonical_sum.h"
+#include "ch01_intro/sync/canonical_sum.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>

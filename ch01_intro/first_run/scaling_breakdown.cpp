@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/scaling_breakdown.h"
+#include "ch01_intro/first_run/scaling_breakdown.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/rank0_alone.h"
+#include "ch01_intro/first_run/rank0_alone.h"
 
 #include <ATen/ops/full.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/who_am_i.h"
+#include "ch01_intro/first_run/who_am_i.h"
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>

@@ -25,6 +25,8 @@ import uuid
 BIN = pathlib.Path(os.environ["DAI_BIN_DIR"])
 APP = str(BIN / "ch01_first_distributed")
 LAUNCH = str(BIN / "dai_launch")
+# Smaller than the smoke run, which is a test of its own.
+QUICK = ("--smoke", "--steps", "3")
 LIMIT_S = 60  # of any single run; nothing here should come near it
 FOREIGN = re.compile("RANK|WORLD_SIZE|MASTER_|TORCHELASTIC|OMPI_|PMIX|SLURM")
 
@@ -50,6 +52,15 @@ def cpu_ticks(pid):
 
 
 class FirstDistributed(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        # The text's tokens are kept on disk: no test below pays for them, and
+        # none fails where the disk is made small.
+        subprocess.run([APP, "--smoke", "--steps", "1"], check=True,
+                       stdout=subprocess.DEVNULL, timeout=LIMIT_S,
+                       env={k: v for k, v in os.environ.items()
+                            if not FOREIGN.search(k)})
+
     def setUp(self):
         self.token = uuid.uuid4().hex
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="first_distributed."))
@@ -86,9 +97,9 @@ class FirstDistributed(unittest.TestCase):
                       f"\n{process.err}")
         return process
 
-    def run_app(self, *args, ranks=0, **options):
+    def run_app(self, *args, ranks=0, size=QUICK, **options):
         """`ranks` processes under dai_launch; 0: the app by itself."""
-        command = [APP, "--smoke", *args]
+        command = [APP, *size, *args]
         if ranks:
             command = [LAUNCH, "--standalone", "--nproc-per-node", str(ranks),
                        *command]
@@ -166,7 +177,7 @@ class FirstDistributed(unittest.TestCase):
         allow = {"OMPI_ALLOW_RUN_AS_ROOT": "1",
                  "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         self.expect(self.finish(self.start(
-            "mpirun", "--oversubscribe", "-n", "2", APP, "--smoke",
+            "mpirun", "--oversubscribe", "-n", "2", APP, *QUICK,
             env=allow)), 0, "gloo.* 2 ranks", *self.OK)
 
     @unittest.skipUnless(os.environ.get("DAI_TORCHRUN"),
@@ -175,13 +186,13 @@ class FirstDistributed(unittest.TestCase):
     def test_torchrun(self):
         self.expect(self.finish(self.start(
             os.environ["DAI_TORCHRUN"], "--standalone", "--nproc-per-node",
-            "2", "--no-python", APP, "--smoke")), 0, "gloo.* 2 ranks",
+            "2", "--no-python", APP, *QUICK)), 0, "gloo.* 2 ranks",
             *self.OK)
 
-    def two_by_hand(self, *args, stdout=-1):
+    def two_by_hand(self, *args, rank_args=((), ()), stdout=-1):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        return [self.start(APP, "--smoke", *args, env={
+        return [self.start(APP, *QUICK, *args, *rank_args[rank], env={
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
             "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port)}, stdout=stdout if rank == 0 else -1)
@@ -197,7 +208,7 @@ class FirstDistributed(unittest.TestCase):
 
     def test_wrong_flag(self):
         for ranks in (0, 2):
-            ran = self.run_app("--stpes", "3", ranks=ranks)
+            ran = self.run_app("--stpes", "3", ranks=ranks, size=("--smoke",))
             self.expect(ran, 2, "--stpes.*did you mean --steps")
             self.assertEqual(len(self.said_by_app(ran)), 1, ran.err)
 
@@ -206,29 +217,47 @@ class FirstDistributed(unittest.TestCase):
         self.expect(ran, 2, "--microbatches 12 .* 5 ranks")
         self.assertEqual(len(self.said_by_app(ran)), 1, ran.err)
 
-    def bad_data(self, why):
-        for ranks in (0, 2):
-            ran = self.run_app("--data", str(self.dir), ranks=ranks)
-            self.expect(ran, 2, f"train-images-idx3-ubyte.gz: {why}; install "
-                        "the package dataset-fashion-mnist or pass --data DIR")
+    def refused(self, *args, why, ranks=(0, 2)):
+        """Every rank ends with 2, one line says why."""
+        for count in ranks:
+            ran = self.run_app(*args, ranks=count)
+            self.expect(ran, 2, why)
+            self.assertEqual(len(self.said_by_app(ran)), 1, ran.err)
 
-    def test_missing_data(self):
-        self.bad_data("No such file or directory")
+    def bad_text(self, content, why):
+        file = self.dir / "book.txt"
+        if content is not None:
+            file.write_bytes(content)
+        self.refused("--text", str(file), why=why)
 
-    def test_truncated_data(self):
-        source = pathlib.Path("/usr/share/datasets/fashion-mnist")
-        for file in source.iterdir():
-            os.symlink(file, self.dir / file.name)
-        images = self.dir / "train-images-idx3-ubyte.gz"
-        whole = images.read_bytes()
-        images.unlink()
-        images.write_bytes(whole[:len(whole) // 2])
-        self.bad_data("truncated.*")
+    def test_missing_text(self):
+        self.bad_text(None, "book.txt.*: No such file or directory")
 
-    def test_foreign_data(self):
-        for name in ("train-images-idx3", "train-labels-idx1"):
-            (self.dir / f"{name}-ubyte.gz").write_text("no pictures at all")
-        self.bad_data("not a gzip file")
+    def test_text_that_is_no_text(self):
+        self.bad_text(b"a book\xff", r"book.txt: not UTF-8.* 0xff at offset 6")
+
+    def test_text_too_short(self):
+        self.bad_text(b"To be, or not to be. " * 500,
+                      r"the text has \d+ tokens, \d+ are needed")
+
+    def test_unknown_model(self):
+        self.refused("--model", "nano", why="no decoder nano.*nano-1m")
+
+    def test_windows_longer_than_the_decoder_reads(self):
+        self.refused("--window", "513", "--text-bytes", "3000000",
+                     why="windows of 513 tokens: decoder nano-1m has 512")
+
+    def test_ranks_that_read_different_texts(self):
+        words = [b"one two three four five six seven eight nine ten. ",
+                 b"eins zwei drei vier fuenf sechs sieben acht neun zehn. "]
+        texts = [self.dir / f"{rank}.txt" for rank in (0, 1)]
+        for text, word in zip(texts, words):
+            text.write_bytes(b"".join(b"%d " % n + word for n in range(9000)))
+        out = ("--out", str(self.dir))
+        for ran in map(self.finish, self.two_by_hand(
+                *out, rank_args=[("--text", str(t)) for t in texts])):
+            self.expect(ran, 2, "rank 0 has .* tokens of hash .*, rank 1 has "
+                        ".*: do all nodes read the same text")
 
     def full_disk(self, target, **options):
         target.write_text("the report of an earlier run")
@@ -289,10 +318,10 @@ class FirstDistributed(unittest.TestCase):
         self.expect_death_of_rank1(process, time.monotonic())
 
     def test_rank_killed_in_a_collective(self):
-        # Few steps alone, then a long microbatch size keeps both busy.
+        # Few steps alone, then as many together.
         process = self.start(
             LAUNCH, "--standalone", "--nproc-per-node", "2", APP, "--smoke",
-            "--steps", "40", "--microbatch-size", "512")
+            "--steps", "30")
         self.read_until(process, "mean by naive_canonical_sum")
         rank1 = self.pid_of_rank(1)
         idle = cpu_ticks(rank1)
@@ -343,8 +372,8 @@ class FirstDistributed(unittest.TestCase):
 
     def test_rank0_alone_may_take_longer_than_the_timeout(self):
         start = time.monotonic()
-        ran = self.run_app("--timeout-s", "3", "--steps", "120",
-                           "--microbatch-size", "512", ranks=2)
+        ran = self.run_app("--timeout-s", "3", ranks=2,
+                           size=("--smoke", "--steps", "20"))
         self.assertGreater(time.monotonic() - start, 3)
         self.expect(ran, 0, *self.OK)
 

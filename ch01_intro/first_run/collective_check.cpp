@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/collective_check.h"
+#include "ch01_intro/first_run/collective_check.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -14,8 +14,8 @@
 #include <memory>
 #include <thread>
 
-#include "ch01_intro/canonical_sum.h"
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/canonical_sum.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "common/report.h"
 #include "common/torch/c10d_compat.h"
 #include "common/torch/process_group.h"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/canonical_sum.h"
+#include "ch01_intro/sync/canonical_sum.h"
 
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <stdexcept>
 
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "common/torch/process_group.h"
 
 namespace dai::intro {

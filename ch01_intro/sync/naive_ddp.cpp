@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/naive_ddp.h"
 
-#include "ch01_intro/step_clock.h"
+#include "ch01_intro/sync/step_clock.h"
 #include "common/torch/process_group.h"
 
 namespace dai::intro {

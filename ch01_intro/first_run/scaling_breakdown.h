@@ -18,7 +18,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "ch01_intro/first_training.h"
+#include "ch01_intro/sync/step_clock.h"
+
+namespace dai {
+class ProcessGroup;
+}
 
 namespace dai::intro {
 
