@@ -14,7 +14,7 @@
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/decoder/decoder.h"
 #include "ch01_intro/memory/memory_ledger.h"
-#include "ch01_intro/naive_ddp.h"
+#include "ch01_intro/sync/naive_ddp.h"
 #include "ch01_intro/trainer/trainer.h"
 #include "ch01_intro/workloads/kv_cache.h"
 

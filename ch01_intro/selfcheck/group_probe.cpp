@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-#include "ch01_intro/collective_check.h"
+#include "ch01_intro/first_run/collective_check.h"
 #include "ch01_intro/counter_random.h"
 #include "common/timer.h"
 #include "common/torch/c10d_compat.h"
