@@ -5,8 +5,14 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <set>
 #include <stdexcept>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 
@@ -121,7 +127,17 @@ std::string KinetoRecording::chrome_trace() const {
   if (impl_->result == nullptr) {
     throw std::logic_error("KinetoRecording: the trace comes after stop()");
   }
-  return {};
+  // Kineto writes its text to a path and to nothing else.
+  std::string path = std::filesystem::temp_directory_path() / "kineto.XXXXXX";
+  const int file = ::mkstemp(path.data());
+  if (file < 0) {
+    throw std::system_error(errno, std::generic_category(), path);
+  }
+  ::close(file);
+  impl_->result->save(path);
+  std::string text = read_file(path);
+  std::filesystem::remove(path);
+  return text;
 }
 
 }  // namespace dai::intro
