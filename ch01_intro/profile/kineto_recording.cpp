@@ -74,7 +74,7 @@ std::vector<ProfiledEvent> converted(
 struct KinetoRecording::Impl {
   at::Device device;
   bool running = true;
-  std::unique_ptr<kineto::ProfilerResult> result;
+  std::unique_ptr<kineto::ProfilerResult> result = nullptr;
 };
 
 KinetoRecording::KinetoRecording(at::Device device, bool flops)
@@ -84,15 +84,18 @@ KinetoRecording::KinetoRecording(at::Device device, bool flops)
   }
   std::set<ActivityType> activities{ActivityType::CPU};
   if (device.is_cuda()) activities.insert(ActivityType::CUDA);
+  // Without a GPU, Kineto's search for one ends in an ERROR on stderr that is
+  // none. The level is read when the first profiler of the process is made.
+  if (!device.is_cuda()) ::setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);
   const torch::profiler::impl::ProfilerConfig config(
       torch::profiler::impl::ProfilerState::KINETO,
       /*report_input_shapes=*/flops, /*profile_memory=*/false,
       /*with_stack=*/false, /*with_flops=*/flops);
   kineto::prepareProfiler(config, activities);
-  kineto::enableProfiler(config, activities,
-                         {at::RecordScope::FUNCTION,
-                          at::RecordScope::BACKWARD_FUNCTION,
-                          at::RecordScope::USER_SCOPE});
+  kineto::enableProfiler(
+      config, activities,
+      {at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION,
+       at::RecordScope::USER_SCOPE});
 }
 
 KinetoRecording::~KinetoRecording() {

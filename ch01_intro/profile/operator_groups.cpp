@@ -57,7 +57,7 @@ Group group_of_aten(std::string_view name) {
              " reshape_as view_as as_strided expand expand_as squeeze squeeze_"
              " unsqueeze unsqueeze_ narrow slice select split chunk unbind"
              " unflatten flatten detach detach_ alias linear matmul einsum"
-             " conv1d conv2d conv3d convolution result_type size"
+             " conv1d conv2d conv3d convolution result_type size resolve_conj"
              " requires_grad_ ")) {
     return Group::kDispatch;
   }
@@ -101,6 +101,7 @@ OperatorGroup group_of(std::string_view name) {
       if (has(name, part)) return group;
     }
   }
+  if (name == "detach" || name == "detach_") return Group::kDispatch;
   // A node's work is in the operators that it calls.
   if (has(name, "autograd::") || has(name, "Backward")) return Group::kDispatch;
   return Group::kOther;

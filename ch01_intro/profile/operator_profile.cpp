@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "ch01_intro/profile/node_makers.h"
+
 namespace dai::intro {
 namespace {
 
@@ -26,12 +28,6 @@ struct Place {
 
 bool is_step(const ProfiledEvent& event) {
   return event.kind == Kind::kScope && event.name == kStepScope;
-}
-
-// "MmBackward0"; functions of our own are called as their C++ type.
-bool is_made_by_an_operator(std::string_view node) {
-  const std::size_t digits = node.find_last_not_of("0123456789") + 1;
-  return digits < node.size() && node.substr(0, digits).ends_with("Backward");
 }
 
 // Threads one after the other, on each of them parents before their children.
@@ -90,45 +86,13 @@ void mark_steps(const std::vector<ProfiledEvent>& events,
     }
     if (is_step(event)) places[i].in_step = true;
     if (places[i].in_step || event.thread == steps[0]->thread) continue;
-    places[i].in_step = std::any_of(
-        steps.begin(), steps.end(), [&](const ProfiledEvent* step) {
+    places[i].in_step =
+        std::any_of(steps.begin(), steps.end(), [&](const ProfiledEvent* step) {
           return step->begin_ns <= event.begin_ns &&
                  event.end_ns <= step->end_ns;
         });
   }
 }
-
-// Which module made node `number` of a thread. Operators carry the number of
-// the node that comes next, so a node was made by the last operator with its
-// number. Functions of our own are no operators: what follows inside them
-// already carries the next number.
-class NodeMakers {
- public:
-  void saw(const ProfiledEvent& event, const std::string& module) {
-    if (event.sequence < 0) return;
-    Numbers& numbers = threads_[event.thread];
-    numbers.last[event.sequence] = module;
-    numbers.first.try_emplace(event.sequence, module);
-  }
-
-  std::string module_of(const ProfiledEvent& node) const {
-    const auto thread = threads_.find(node.forward_thread);
-    if (node.sequence < 0 || thread == threads_.end()) return {};
-    const Numbers& numbers = thread->second;
-    if (is_made_by_an_operator(node.name)) {
-      const auto maker = numbers.last.find(node.sequence);
-      return maker == numbers.last.end() ? std::string() : maker->second;
-    }
-    const auto inside = numbers.first.upper_bound(node.sequence);
-    return inside == numbers.first.end() ? std::string() : inside->second;
-  }
-
- private:
-  struct Numbers {
-    std::map<std::int64_t, std::string> first, last;
-  };
-  std::unordered_map<std::uint64_t, Numbers> threads_;
-};
 
 void inherit(const std::vector<ProfiledEvent>& events,
              std::vector<Place>& places, int i) {
@@ -150,9 +114,7 @@ void find_modules(const std::vector<ProfiledEvent>& events,
     if (events[i].kind == Kind::kScope && !is_step(events[i])) {
       places[i].module = events[i].name;
     }
-    if (events[i].kind == Kind::kOperator) {
-      makers.saw(events[i], places[i].module);
-    }
+    makers.saw(events[i], places[i].module);
   }
   std::string last;  // module of the node before
   for (int i = 0; i < count; ++i) {
@@ -168,8 +130,7 @@ void find_modules(const std::vector<ProfiledEvent>& events,
         events[i].name.find("AccumulateGrad") != std::string::npos;
     last = places[i].module = writes_down ? last : makers.module_of(events[i]);
     const int parent = places[i].parent;
-    if (parent != kNone &&
-        events[parent].name.starts_with("autograd::engine::evaluate")) {
+    if (parent != kNone && events[parent].name.starts_with(kEngine)) {
       places[parent].module = last;
       places[parent].backward = true;
     }
@@ -253,6 +214,12 @@ std::int64_t OperatorProfile::self_ns() const {
   return sum;
 }
 
+std::int64_t OperatorProfile::device_ns() const {
+  std::int64_t sum = 0;
+  for (const GroupRow& row : groups) sum += row.device_ns;
+  return sum;
+}
+
 double OperatorProfile::share(OperatorGroup group) const {
   return static_cast<double>(
              groups.at(static_cast<std::size_t>(group)).self_ns) /
@@ -261,6 +228,19 @@ double OperatorProfile::share(OperatorGroup group) const {
 
 double OperatorProfile::outside_products() const {
   return 1 - share(OperatorGroup::kMatmul) - share(OperatorGroup::kAttention);
+}
+
+std::vector<std::string> OperatorProfile::idle_modules(
+    const std::vector<std::string>& names) const {
+  std::vector<std::string> idle;
+  for (const std::string& name : names) {
+    const bool busy =
+        std::any_of(modules.begin(), modules.end(), [&](const ModuleRow& row) {
+          return row.name == name && row.forward_ns > 0 && row.backward_ns > 0;
+        });
+    if (!busy) idle.push_back(name);
+  }
+  return idle;
 }
 
 std::vector<ModuleRow> OperatorProfile::modules_of_all_layers() const {
@@ -274,9 +254,8 @@ std::vector<ModuleRow> OperatorProfile::modules_of_all_layers() const {
         name += '*';
       }
     }
-    auto row = std::find_if(rows.begin(), rows.end(), [&](const ModuleRow& r) {
-      return r.name == name;
-    });
+    auto row = std::find_if(rows.begin(), rows.end(),
+                            [&](const ModuleRow& r) { return r.name == name; });
     if (row == rows.end()) row = rows.insert(rows.end(), {name});
     row->forward_ns += module.forward_ns;
     row->backward_ns += module.backward_ns;

@@ -15,9 +15,10 @@
 //
 // A module is a scope ("layers.3.attention"); an operator belongs to the
 // innermost one around it. Backward runs outside of the modules' scopes: a
-// node of the graph belongs to the module whose forward made it. PyTorch
-// numbers nodes as a thread makes them, and writes the next node's number
-// beside each operator and a node's own number beside its backward.
+// node of the graph belongs to the module whose forward made it
+// (node_makers.h). PyTorch numbers nodes as a thread makes them, and writes the
+// next node's number beside each operator and a node's own number beside its
+// backward.
 //
 //   forward   [layers.3.attention [aten::linear 40 [aten::t 40] [aten::mm 41]
 //   backward  [evaluate_function [MmBackward0 41 [aten::mm] [aten::mm]]]
@@ -95,9 +96,13 @@ struct OperatorProfile {
 
   // Of the step's thread: operators and what is between them.
   std::int64_t self_ns() const;
+  std::int64_t device_ns() const;           // of all kernels
   double share(OperatorGroup group) const;  // of all self time
   // Neither matrix products nor attention.
   double outside_products() const;
+  // Which of `names` have no forward or no backward time.
+  std::vector<std::string> idle_modules(
+      const std::vector<std::string>& names) const;
   // "layers.*.attention" for all layers together.
   std::vector<ModuleRow> modules_of_all_layers() const;
 };
