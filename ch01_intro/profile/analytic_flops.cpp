@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "common/errors.h"
+#include "common/report.h"
 
 namespace dai::intro {
 namespace {
@@ -164,6 +165,29 @@ std::vector<FlopDefinition> flop_definitions(const DecoderConfig& config,
            every_product_thrice(config, batch, seq, 0.5)},
           {"hardware", "what the kernels execute (HFU)",
            "analytic_flops, equal to FlopCounter", executed}};
+}
+
+std::string flops_table(const StepFlops& step) {
+  const auto giga = [](std::int64_t flops) {
+    return fmt::format("{:.4f}", static_cast<double>(flops) / 1e9);
+  };
+  Table table({"GFLOP on paper", "forward", "backward", "recomputed"});
+  for (const FlopTerm& term : step.terms) {
+    table.add_row({term.name, giga(term.forward), giga(term.backward),
+                   giga(term.recompute)});
+  }
+  table.add_row({"step", giga(step.forward()), giga(step.backward()), ""});
+  return table.to_string();
+}
+
+std::string definitions_table(const std::vector<FlopDefinition>& definitions) {
+  Table table({"definition", "GFLOP", "of what runs", "formula", "source"});
+  for (const FlopDefinition& d : definitions) {
+    table.add_row({d.name, fmt::format("{:.4f}", d.flops / 1e9),
+                   fmt::format("{:.4f}", d.flops / definitions.back().flops),
+                   d.formula, d.source});
+  }
+  return table.to_string();
 }
 
 }  // namespace dai::intro

@@ -83,4 +83,8 @@ std::vector<FlopDefinition> flop_definitions(
     const DecoderConfig& config, std::int64_t batch, std::int64_t seq,
     const ExecutionChoices& choices = {});
 
+// A row a product, and a row a definition with its ratio to the last one.
+std::string flops_table(const StepFlops& step);
+std::string definitions_table(const std::vector<FlopDefinition>& definitions);
+
 }  // namespace dai::intro
