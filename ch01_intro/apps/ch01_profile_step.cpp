@@ -9,7 +9,7 @@
 
 #include "ch01_intro/module_file/input_spec.h"
 #include "ch01_intro/module_file/script_module.h"
-#include "ch01_intro/profile/decoder_step.h"
+#include "ch01_intro/profiled_step/decoder_step.h"
 #include "common/app.h"
 #include "common/errors.h"
 #include "common/torch/device.h"
@@ -28,8 +28,8 @@ void declare(dai::OptionSet& set, Options& options) {
   set.add("--model", options.decoder.model, "named decoder configuration");
   set.add("--batch", options.decoder.batch, "sequences a step");
   set.add("--seq", options.decoder.seq, "tokens a sequence");
-  set.add("--rung", options.decoder.rung, {"naive"},
-          "the decoder's operations");
+  set.add("--rung", options.decoder.rung, {"naive", "fused"},
+          "plain operators, or one pass each");
   set.add("--steps", options.profile.steps, "steps to record");
   set.add("--warm-up", options.profile.warm_up, "steps before", 0);
   set.add("--rows", options.rows, "operators to print");

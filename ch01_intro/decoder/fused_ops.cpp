@@ -7,6 +7,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -169,6 +170,7 @@ struct ChunkedTokenLoss : torch::autograd::Function<ChunkedTokenLoss> {
 };
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  RECORD_FUNCTION("dai::rms_norm", c10::ArrayRef<const c10::IValue>{});
   check_rms_norm(x, weight);
   check_pair("rms_norm", x, weight);
   if (!wants_gradient(x) && !wants_gradient(weight)) {
@@ -180,6 +182,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
+  RECORD_FUNCTION("dai::rope", c10::ArrayRef<const c10::IValue>{});
   check_rope(x, table);
   check_pair("rope", x, table.cos);
   if (!wants_gradient(x)) {
@@ -190,6 +193,7 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table) {
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  RECORD_FUNCTION("dai::swiglu", c10::ArrayRef<const c10::IValue>{});
   check_swiglu(gate, up);
   check_pair("swiglu", gate, up);
   if (gate.scalar_type() != up.scalar_type()) {
@@ -225,6 +229,7 @@ at::ScalarType product_type(const at::Tensor& hidden, const at::Tensor& head) {
 
 at::Tensor token_loss(const at::Tensor& hidden, const at::Tensor& head,
                       const at::Tensor& targets) {
+  RECORD_FUNCTION("dai::token_loss", c10::ArrayRef<const c10::IValue>{});
   check_token_loss(hidden, head, targets);
   check_pair("token_loss", hidden, head);
   check_pair("token_loss", hidden, targets);

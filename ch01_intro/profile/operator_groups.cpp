@@ -90,6 +90,7 @@ OperatorGroup group_of(std::string_view name) {
   if (name.starts_with(kAten)) {
     return group_of_aten(name.substr(kAten.size()));
   }
+  if (name == "mkldnn::_linear_pointwise") return Group::kMatmul;
   // The decoder's fused functions and their nodes; ours compute themselves.
   const std::pair<std::string_view, Group> own[] = {
       {"rms_norm", Group::kNorm},    {"RmsNorm", Group::kNorm},

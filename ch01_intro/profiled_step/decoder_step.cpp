@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/profile/decoder_step.h"
+#include "ch01_intro/profiled_step/decoder_step.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/randint.h>
@@ -12,9 +12,10 @@
 namespace dai::intro {
 
 const DecoderOps& decoder_ops(const std::string& rung) {
-  if (rung == naive_ops().name) return naive_ops();
-  throw UsageError(
-      fmt::format("no rung {}; there is: {}", rung, naive_ops().name));
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
+    if (rung == ops->name) return *ops;
+  }
+  throw UsageError(fmt::format("no rung {}; there are: naive, fused", rung));
 }
 
 DecoderStep::DecoderStep(const DecoderStepOptions& options, at::Device device)
