@@ -31,8 +31,7 @@ constexpr i64 kGrain = 1 << 14;
 // Rows whose weight gradients are added by one thread, one after the other;
 // the blocks' sums are then added in order. Fixed, and so are the bits.
 constexpr i64 kNormBlock = 64;
-// token_loss: tokens and vocabulary entries in one task's matrix products.
-constexpr i64 kTokenBlock = 64;
+// token_loss: vocabulary entries in one task's share of dhead.
 constexpr i64 kVocabBlock = 1024;
 
 const DecoderKernels& kernels() {
@@ -319,15 +318,6 @@ TokenLoss token_loss(const at::Tensor& hidden, const at::Tensor& head,
 }
 
 }  // namespace
-
-// 16 MiB of float32 logits, for an L3 cache of 32: from 8 to 16 MiB made no
-// difference on one, and more tokens make more tasks. A GPU wants fewer and
-// larger kernels.
-i64 loss_chunk_tokens(i64 vocab, at::DeviceType device) {
-  const i64 bytes = i64{device == at::kCUDA ? 256 : 16} << 20;
-  const i64 rows = bytes / (4 * std::max<i64>(vocab, 1));
-  return std::clamp<i64>(rows / kTokenBlock * kTokenBlock, kTokenBlock, 4096);
-}
 
 const FusedDevice& fused_cpu() {
   static const FusedDevice device{rms_norm, rms_norm_backward, rope,

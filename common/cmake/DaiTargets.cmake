@@ -166,6 +166,8 @@ function(dai_cuda_library NAME)
   target_sources(${NAME} PUBLIC FILE_SET HEADERS
     BASE_DIRS ${CMAKE_SOURCE_DIR} FILES ${ARG_HEADERS})
   target_link_libraries(${NAME} PUBLIC LibTorch::torch_cuda CUDA::cudart)
+  # A symbol that nobody has fails here, not where a GPU is.
+  target_link_options(${NAME} PRIVATE -Wl,-z,defs)
   # c10/cuda/CUDAEvent.h trips it, and system folders do not hide it.
   target_compile_options(${NAME} PUBLIC -Wno-interference-size)
   set_target_properties(${NAME} PROPERTIES
