@@ -14,7 +14,7 @@ void FirstRunAppOptions::declare(OptionSet& set) {
   set.add("--window", window, "tokens a window");
   set.add("--lr", run_.learning_rate, "peak of the learning rate");
   set.add("--reduction", reduction, {"canonical", "all_reduce"},
-          "canonical: one rank's bits; all_reduce: naive_ddp, faster");
+          "canonical: one rank's bits; all_reduce: naive_ddp, fewer bytes");
   set.add("--text", text,
           "UTF-8 file to learn from; without it the dictionary of dict-gcide");
   set.add("--text-bytes", text_bytes,

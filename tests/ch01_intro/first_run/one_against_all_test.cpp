@@ -65,7 +65,7 @@ class OneAgainstAllTest : public ::testing::Test {
 };
 
 TEST_F(OneAgainstAllTest, ManyRanksAreOneRankBitForBit) {
-  for (const DecoderOps* ops : {&naive_ops()}) {
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
     options_.ops = ops;
     const OneAgainstAll both = train(Reduction::kCanonical);
     EXPECT_EQ(both.max_loss_difference, 0) << ops->name;
