@@ -1,0 +1,329 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a command and starves it of one resource, from outside.
+
+  inject.py KIND [--seed N] [--rank R] [--when REGEX] -- COMMAND...
+
+  none            nothing is done to it
+  slow-reader     what feeds its named pipes slows down to a fraction
+  stopped-rank    one rank gets SIGSTOP and SIGCONT, over and over
+  cache-thrasher  a neighbour copies hundreds of megabytes, over and over
+  slow-link       its network passes a token bucket (tc tbf)
+
+The disturbance begins when COMMAND prints a line that matches --when, at once
+without it, and lasts until COMMAND ends, whose exit code is returned. How hard
+it is follows from --seed. COMMAND knows nothing of it:
+
+  inject.py stopped-rank --when watching -- \\
+      scripts/book run ch01_find_bottleneck -n 2
+  inject.py slow-reader --when watching -- \\
+      scripts/book run ch01_find_bottleneck -n 2 -- --input {feed}
+
+{feed} becomes the path of named pipes, one a rank ("{rank}" in it is COMMAND's
+business), which this script fills with text. slow-link runs COMMAND in a
+network namespace of its own with nothing but loopback in it, as root or in a
+user namespace; it needs `ip`, `tc` (Debian: iproute2) and `unshare`.
+
+Exit codes of its own: 2 wrong usage, 77 not possible here, with one line why.
+"""
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+RANKS = 8  # that can be fed
+RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+INSIDE = "DAI_INJECT_INSIDE"  # set when we are in the namespace already
+
+
+def say(text):
+    print(f"[inject] {text}", file=sys.stderr, flush=True)
+
+
+def give_up(code, text):
+    print(f"inject.py: {text}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+class Nothing:
+    """The base of all: prepare() before the command starts, begin() when the
+    disturbance starts, end() when the command is gone."""
+
+    def __init__(self, args, draw):
+        self.args, self.draw = args, draw
+
+    def prepare(self, command):
+        return command
+
+    def begin(self, process):
+        say("nothing is done")
+
+    def end(self):
+        pass
+
+
+class Feed(Nothing):
+    """Fills named pipes; without a limit, as fast as they are read."""
+
+    def __init__(self, args, draw):
+        super().__init__(args, draw)
+        self.folder, self.rates, self.slow = None, {}, {}
+        self.fraction = draw.uniform(0.25, 0.45)
+
+    def prepare(self, command):
+        if not any("{feed}" in word for word in command):
+            return command
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="feed."))
+        text = ("It was a bright day, and the readers of the pipe had plenty "
+                "to read. ").encode() * 64
+        for rank in range(RANKS):
+            os.mkfifo(self.folder / f"feed.{rank}")
+            threading.Thread(target=self.fill, args=(rank, text),
+                             daemon=True).start()
+        path = str(self.folder / "feed.{rank}")
+        return [word.replace("{feed}", path) for word in command]
+
+    def fill(self, rank, text):
+        """A record at a time; the pipe holds one page, so that it is the
+        reader's need that sets the pace."""
+        with contextlib.suppress(OSError):
+            with open(self.folder / f"feed.{rank}", "wb", buffering=0) as pipe:
+                with contextlib.suppress(ImportError, AttributeError, OSError):
+                    import fcntl
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+                start, sent, at = time.monotonic(), 0, 0
+                while True:
+                    at = (at + 256) % (len(text) // 2)
+                    pipe.write(text[at:at + 256])
+                    sent += 256
+                    self.rates[rank] = sent / (time.monotonic() - start)
+                    if rank in self.slow:
+                        time.sleep(256 / self.slow[rank])
+
+
+class SlowReader(Feed):
+    def prepare(self, command):
+        ready = super().prepare(command)
+        if self.folder is None:
+            give_up(2, "slow-reader: COMMAND must read {feed}")
+        return ready
+
+    def begin(self, process):
+        fed = sorted(self.rates)
+        if self.args.rank is not None:
+            fed = [rank for rank in fed if rank == self.args.rank]
+        for rank in fed:
+            self.slow[rank] = self.rates[rank] * self.fraction
+        say(f"the readers of ranks {fed} now deliver {100 * self.fraction:.0f}"
+            " % of what the job took before")
+
+
+class StoppedRank(Nothing):
+    def __init__(self, args, draw):
+        super().__init__(args, draw)
+        self.period_s = draw.uniform(0.03, 0.08)
+        self.share = draw.uniform(0.45, 0.65)
+        self.pick = draw.random()
+        self.pid, self.done = None, threading.Event()
+
+    def begin(self, process):
+        ranks = ranks_below(process.pid)
+        if not ranks:
+            ranks = {0: process.pid}
+        rank = self.args.rank
+        if rank is None:
+            rank = sorted(ranks)[int(self.pick * len(ranks))]
+        if rank not in ranks:
+            say(f"no process of rank {rank}, only {sorted(ranks)}")
+            return
+        self.pid = ranks[rank]
+        say(f"rank {rank} (pid {self.pid}) is stopped for "
+            f"{1e3 * self.period_s * self.share:.0f} of every "
+            f"{1e3 * self.period_s:.0f} ms")
+        self.thread = threading.Thread(target=self.cycle)
+        self.thread.start()
+
+    def cycle(self):
+        try:
+            while not self.done.is_set():
+                os.kill(self.pid, signal.SIGSTOP)
+                time.sleep(self.period_s * self.share)
+                os.kill(self.pid, signal.SIGCONT)
+                time.sleep(self.period_s * (1 - self.share))
+        except ProcessLookupError:
+            pass
+
+    def end(self):
+        self.done.set()
+        if self.pid is not None:
+            self.thread.join()
+
+
+class CacheThrasher(Nothing):
+    """Copies that fit no cache. Each takes a core, so leave it one: on a
+    machine whose ranks fill all cores it would starve them of those."""
+
+    def __init__(self, args, draw):
+        super().__init__(args, draw)
+        self.megabytes = draw.choice((128, 192, 256, 384))
+        self.process = None
+
+    def prepare(self, command):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", THRASHER, str(self.megabytes)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process.stdout.readline()  # its memory is there
+        return command
+
+    def begin(self, process):
+        say(f"a neighbour (pid {self.process.pid}) copies {self.megabytes} MB "
+            "over and over")
+        self.process.stdin.write(b"go\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+THRASHER = """
+import os, sys
+size = int(sys.argv[1]) << 20
+one, other = bytearray(os.urandom(4096)) * (size >> 12), bytearray(size)
+print("ready", flush=True)
+if sys.stdin.readline():
+    while os.getppid() > 1:
+        other[:] = one
+"""
+
+
+class SlowLink(Nothing):
+    def __init__(self, args, draw):
+        super().__init__(args, draw)
+        self.mbit = draw.choice((100, 150, 200, 300, 400))
+
+    def prepare(self, command):
+        run("ip", "link", "set", "lo", "mtu", "1500", "up")
+        return command
+
+    def begin(self, process):
+        run("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate",
+            f"{self.mbit}mbit", "burst", "32kb", "latency", "200ms")
+        say(f"the link now carries {self.mbit} Mbit/s")
+
+
+KINDS = {"none": Feed, "slow-reader": SlowReader, "stopped-rank": StoppedRank,
+         "cache-thrasher": CacheThrasher, "slow-link": SlowLink}
+
+
+def run(*command):
+    done = subprocess.run(command, text=True, stderr=subprocess.PIPE)
+    if done.returncode:
+        give_up(77, f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def enter_namespace():
+    """Starts this script again, where the network is our own."""
+    for tool in ("ip", "tc", "unshare"):
+        if shutil.which(tool) is None and not pathlib.Path(
+                "/usr/sbin", tool).exists():
+            give_up(77, f"slow-link needs {tool} (Debian: iproute2, "
+                        "util-linux)")
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    unshare = ["unshare", "--net"]
+    if os.geteuid() != 0:
+        unshare += ["--user", "--map-root-user"]
+    if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL,
+                      check=False).returncode:
+        give_up(77, "slow-link: no network namespace of our own "
+                    f"({' '.join(unshare)} is not allowed here)")
+    os.execvpe("unshare", [*unshare, sys.executable, *sys.argv],
+               {**os.environ, "PATH": path, INSIDE: "1"})
+
+
+def ranks_below(pid):
+    """{rank: pid} of the innermost processes that carry a rank's number."""
+    parents, names = {}, {}
+    for folder in pathlib.Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            environ = (folder / "environ").read_bytes().split(b"\0")
+            parents[int(folder.name)] = int(stat[1])
+            names[int(folder.name)] = dict(
+                pair.decode(errors="replace").split("=", 1)
+                for pair in environ if b"=" in pair)
+
+    def descends(child):
+        while child > 1:
+            if child == pid:
+                return True
+            child = parents.get(child, 0)
+        return False
+
+    found = {}
+    for child, environ in names.items():
+        rank = next((environ[n] for n in RANK_NAMES if n in environ), None)
+        has_children = child in parents.values()
+        if rank is not None and not has_children and descends(child):
+            found[int(rank)] = child
+    return found
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, usage=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--rank", type=int,
+                        help="whom it hits; default: the seed's choice")
+    parser.add_argument("--when", metavar="REGEX",
+                        help="begin at the line that matches")
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args = parser.parse_args(sys.argv[1:at])
+    if not sys.argv[at + 1:]:
+        parser.error("a command is expected after --")
+    return args, sys.argv[at + 1:]
+
+
+def main():
+    args, command = arguments()
+    if args.kind == "slow-link" and INSIDE not in os.environ:
+        enter_namespace()
+    os.environ.pop(INSIDE, None)
+    kind = KINDS[args.kind](args, random.Random(f"{args.kind} {args.seed}"))
+    command = kind.prepare(command)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        began = args.when is None
+        if began:
+            kind.begin(process)
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            if not began and re.search(args.when, line):
+                began = True
+                kind.begin(process)
+        process.wait()
+        if not began:
+            say(f"no line matched {args.when!r}: nothing was done")
+        return process.returncode if process.returncode >= 0 else 1
+    finally:
+        kind.end()
+        if getattr(kind, "folder", None):
+            shutil.rmtree(kind.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
