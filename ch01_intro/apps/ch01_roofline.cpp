@@ -29,6 +29,8 @@ void declare(dai::OptionSet& set, Options& options) {
   set.add("--decoder", options.decoder, "whose layers are placed");
   set.add("--batch", options.shapes.batch, "sequences");
   set.add("--seq", options.shapes.sequence, "tokens of each");
+  set.add("--rung", options.rung, {"naive", "fused"},
+          "plain operators, or one pass each");
   set.add("--device", options.device, {"auto", "cpu", "cuda"},
           "where they run");
   set.add("--threads", options.threads,
@@ -72,6 +74,9 @@ void show(dai::App& app, const std::string& what,
 void run(dai::App& app, Options& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
   const DecoderConfig config = decoder_config(options.decoder);
+  options.shapes.fused = options.rung == "fused";
+  options.times.ops = options.shapes.fused ? &fused_ops() : &naive_ops();
+  const std::int64_t expected = expected_product_flops(config, options.shapes);
   const std::string path = options.recorded.empty()
                                ? recorded_path("roofline.json")
                                : options.recorded;
@@ -102,9 +107,7 @@ void run(dai::App& app, Options& options) {
   const std::int64_t counted =
       counted_product_flops(options.times, config, options.shapes);
   app.check("matmul operations: by shapes - by the dispatcher",
-            static_cast<double>(std::abs(
-                counted - expected_product_flops(config, options.shapes))),
-            0);
+            static_cast<double>(std::abs(counted - expected)), 0);
   if (app.smoke()) {
     const auto judged =
         layer_measurement_from_json(recorded.data, "'" + path + "'");
