@@ -18,7 +18,7 @@ constexpr const char* kName = "ch01_roofline";
 
 struct Options {
   std::int64_t threads = 1;
-  std::string decoder = "bench-9m", device = "auto";
+  std::string decoder = "bench-9m", device = "auto", rung = "fused";
   std::string record, recorded;
   LayerShapes shapes;
   RoofOptions roofs;

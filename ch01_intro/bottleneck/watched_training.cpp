@@ -11,6 +11,7 @@
 #include "ch01_intro/bottleneck/link_probe.h"
 #include "ch01_intro/bottleneck/machine_probe.h"
 #include "ch01_intro/bottleneck/resource_meter.h"
+#include "ch01_intro/parameter_bits.h"
 #include "ch01_intro/sync/naive_ddp.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "ch01_intro/trainer/language_task.h"
