@@ -230,7 +230,7 @@ class ChunkedLoss {
     }
   }
 
-  TokenLoss run(at::ScalarType hidden_type, at::ScalarType head_type) {
+  LossAndGradients run(at::ScalarType hidden_type, at::ScalarType head_type) {
     for (i64 begin = 0; begin < tokens_; begin += logits_.size(0)) {
       const i64 count = std::min(logits_.size(0), tokens_ - begin);
       for_tasks((count + kTokenBlock - 1) / kTokenBlock,
@@ -254,7 +254,7 @@ class ChunkedLoss {
     }
     double total = 0;
     for (i64 t = 0; t < tokens_; ++t) total += const_data<float>(losses_)[t];
-    TokenLoss result{at::empty({}, losses_.options()), dhidden_, dhead_};
+    LossAndGradients result{at::empty({}, losses_.options()), dhidden_, dhead_};
     *data<float>(result.loss) = static_cast<float>(total);
     if (wanted_.first) result.dhidden = dhidden_.to(hidden_type);
     if (wanted_.second) result.dhead = dhead_.to(head_type);
@@ -309,9 +309,9 @@ class ChunkedLoss {
   at::Tensor hidden_, head_, targets_, losses_, logits_, dhidden_, dhead_;
 };
 
-TokenLoss token_loss(const at::Tensor& hidden, const at::Tensor& head,
-                     const at::Tensor& targets, at::ScalarType type,
-                     Wanted wanted) {
+LossAndGradients token_loss(const at::Tensor& hidden, const at::Tensor& head,
+                            const at::Tensor& targets, at::ScalarType type,
+                            Wanted wanted) {
   const PlainCalls plain;
   return ChunkedLoss(hidden, head, targets, type, wanted)
       .run(hidden.scalar_type(), head.scalar_type());

@@ -24,7 +24,7 @@ struct Wanted {
   bool any() const { return first || second; }
 };
 
-struct TokenLoss {
+struct LossAndGradients {
   at::Tensor loss;     // float32 scalar
   at::Tensor dhidden;  // like hidden
   at::Tensor dhead;    // like head
@@ -48,9 +48,10 @@ struct FusedDevice {
                                                const at::Tensor& gate,
                                                const at::Tensor& up);
   // Matrix products in `type`, float32 or bfloat16.
-  TokenLoss (*token_loss)(const at::Tensor& hidden, const at::Tensor& head,
-                          const at::Tensor& targets, at::ScalarType type,
-                          Wanted wanted);
+  LossAndGradients (*token_loss)(const at::Tensor& hidden,
+                                 const at::Tensor& head,
+                                 const at::Tensor& targets, at::ScalarType type,
+                                 Wanted wanted);
 };
 
 const FusedDevice& fused_cpu();

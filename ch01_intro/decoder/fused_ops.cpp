@@ -135,8 +135,8 @@ struct ChunkedTokenLoss : torch::autograd::Function<ChunkedTokenLoss> {
                             at::ScalarType type, bool want_hidden,
                             bool want_head) {
     const NoAutocast plain;
-    TokenLoss result = fused_for(hidden).token_loss(hidden, head, targets, type,
-                                                    {want_hidden, want_head});
+    LossAndGradients result = fused_for(hidden).token_loss(
+        hidden, head, targets, type, {want_hidden, want_head});
     context->saved_data["dhidden"] = std::move(result.dhidden);
     context->saved_data["dhead"] = std::move(result.dhead);
     return std::move(result.loss);

@@ -128,7 +128,7 @@ std::array<at::Tensor, 2> swiglu_backward(const at::Tensor& dout,
 
 // As on the CPU, chunk by chunk; cuBLAS fills the device, so a chunk's three
 // products and its softmax simply follow each other on the stream.
-TokenLoss token_loss(const at::Tensor& hidden, const at::Tensor& head,
+LossAndGradients token_loss(const at::Tensor& hidden, const at::Tensor& head,
                      const at::Tensor& targets, at::ScalarType type,
                      Wanted wanted) {
   const OnDevice on(hidden);
@@ -166,7 +166,7 @@ TokenLoss token_loss(const at::Tensor& hidden, const at::Tensor& head,
       dhead.add_(at::mm(logits.t(), rows));  // float32 += bfloat16
     }
   }
-  TokenLoss result{losses.sum(), dhidden, dhead};
+  LossAndGradients result{losses.sum(), dhidden, dhead};
   if (wanted.first) result.dhidden = dhidden.to(hidden.scalar_type());
   if (wanted.second) result.dhead = dhead.to(head.scalar_type());
   return result;
