@@ -7,7 +7,7 @@
   none            nothing is done to it
   slow-reader     what feeds its named pipes slows down to a fraction
   stopped-rank    one rank gets SIGSTOP and SIGCONT, over and over
-  cache-thrasher  a neighbour copies more than the caches hold, on and on
+  cache-thrasher  a neighbour writes more than the caches hold, on and on
   slow-link       its network passes a token bucket (tc tbf)
 
 The disturbance begins when COMMAND prints a line that matches --when, at once
@@ -185,52 +185,55 @@ class StoppedRank(Nothing):
 
 
 class CacheThrasher(Nothing):
-    """Copies that fit no cache. Each takes a core, so leave it one: on a
-    machine whose ranks fill all cores it would starve them of those. A job
-    whose data fit no cache either does not feel it much."""
+    """A neighbour on a core of its own, which it keeps busy from the start, so
+    that what changes at begin() is the memory alone. Leave it a core: where
+    the ranks fill all of them it starves them of those. It takes the job's L3
+    cache, where they share one; a virtual machine may have cores of two."""
 
     def __init__(self, args, draw):
         super().__init__(args, draw)
-        self.megabytes = draw.choice((32, 48, 64, 96))
+        self.megabytes = draw.choice((48, 64, 80, 96))
         self.process = None
 
     def prepare(self, command):
         self.process = subprocess.Popen(
             [sys.executable, "-c", THRASHER, str(self.megabytes)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdout=subprocess.PIPE, env={**os.environ, **THROUGH_CACHES})
         self.process.stdout.readline()  # its memory is there
         return command
 
     def begin(self, process):
-        say(f"a neighbour (pid {self.process.pid}) copies {self.megabytes} MB "
+        say(f"a neighbour (pid {self.process.pid}) writes {self.megabytes} MB "
             "over and over")
-        self.process.stdin.write(b"go\n")
-        self.process.stdin.flush()
+        self.process.send_signal(signal.SIGUSR1)
 
     def end(self):
         self.process.kill()
         self.process.wait()
 
 
-# In pieces so small that the C library copies them through the caches: larger
-# ones it writes past them.
+# The C library writes large pieces past the caches unless told not to.
+THROUGH_CACHES = {"GLIBC_TUNABLES": ":".join(
+    f"glibc.cpu.x86_{name}_threshold=0x7fffffff"
+    for name in ("rep_stosb", "rep_movsb"))}
 THRASHER = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
 size, piece = int(sys.argv[1]) << 20, 256 << 10
-one, other = (ctypes.create_string_buffer(b"x" * size) for _ in range(2))
-a, b = ctypes.addressof(one), ctypes.addressof(other)
+memory = ctypes.create_string_buffer(b"x" * size)
+start, copying = ctypes.addressof(memory), []
+signal.signal(signal.SIGUSR1, lambda *_: copying.append(1))
 print("ready", flush=True)
-if sys.stdin.readline():
-    while os.getppid() > 1:
+while os.getppid() > 1:
+    if copying:
         for at in range(0, size, piece):
-            ctypes.memmove(b + at, a + at, piece)
+            ctypes.memset(start + at, 1, piece)
 """
 
 
 class SlowLink(Nothing):
     def __init__(self, args, draw):
         super().__init__(args, draw)
-        self.mbit = draw.choice((60, 80, 100, 120, 150))
+        self.mbit = round(draw.uniform(60, 160))
 
     def prepare(self, command):
         run("ip", "link", "set", "lo", "mtu", "1500", "up")

@@ -147,10 +147,12 @@ class Judge {
     const double fma = ratio_on(cpu.rank, {kFmaUs});
     const double memory = ratio_on(cpu.rank, {kRandomNs, kStreamUs});
     if (memory >= rules_.memory_probe && memory > fma * rules_.fma_probe) {
-      return made(
-          Resource::kMemory, cpu,
-          fmt::format("memory {:.1f} x slower, registers {:.2f} x", memory,
-                      fma));
+      Cause cause =
+          made(Resource::kMemory, cpu,
+               fmt::format("memory {:.1f} x slower, registers {:.2f} x",
+                           memory, fma));
+      cause.enter = rules_.enter_memory;
+      return cause;
     }
     return made(Resource::kCompute, cpu,
                 fma >= rules_.fma_probe
