@@ -85,8 +85,9 @@ class Judge {
     return least;
   }
 
-  // The worst of `measures` over the ranks; 0 where nobody measured.
-  std::pair<double, int> worst_ratio(std::vector<Measure> measures) const {
+  // The worst of `measures` over the ranks; rank -1 where nobody measured.
+  std::pair<double, int> worst_ratio(
+      const std::vector<Measure>& measures) const {
     std::pair<double, int> worst{0, -1};
     for (int rank = 0; rank < evidence_.ranks(); ++rank) {
       const double ratio = ratio_on(rank, measures);
@@ -95,11 +96,15 @@ class Judge {
     return worst;
   }
 
+  // How many times as long the worst of these probes takes. 0: none known. A
+  // probe whose readings scatter has not got worse.
   double ratio_on(int rank, const std::vector<Measure>& measures) const {
     double worst = 0;
     for (const Measure measure : measures) {
       const Change change = of(rank, measure);
-      if (change.known) worst = std::max(worst, change.ratio());
+      if (!change.known) continue;
+      worst = std::max(
+          worst, stands_out(change) ? change.ratio() : std::min(change.ratio(), 1.0));
     }
     return worst;
   }

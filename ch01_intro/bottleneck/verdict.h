@@ -61,7 +61,7 @@ struct VerdictRules {
   double enter_queue = 1.0;  // where cores are shared, not withheld
   double enter_memory = 0.10;  // a probe that knows nothing of the job agrees
   double noise = 3;  // deviations of a difference of medians
-  // A probe got worse when it takes so many times as long.
+  // A probe got worse when it takes so many times as long, beyond its noise.
   double fma_probe = 1.15;
   double memory_probe = 1.30;
   double link_probe = 3;
