@@ -316,6 +316,10 @@ def arguments():
                         help="begin at the line that matches")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args = parser.parse_args(sys.argv[1:at])
+    try:
+        re.compile(args.when or "")
+    except re.error as error:
+        parser.error(f"--when {args.when!r}: {error}")
     if not sys.argv[at + 1:]:
         parser.error("a command is expected after --")
     return args, sys.argv[at + 1:]
