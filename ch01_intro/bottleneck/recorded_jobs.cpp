@@ -17,8 +17,9 @@ std::vector<RecordedJob> read_recorded_jobs(const std::string& path) {
   std::vector<RecordedJob> jobs;
   for (const nlohmann::json& job : list) {
     const std::string of_job = fmt::format("{}, job {}", where, jobs.size());
-    want_keys(job, {"truth", "seed", "injected", "command", "evidence"},
-              of_job);
+    want_keys(
+        job, {"truth", "seed", "injected", "tries", "command", "evidence"},
+        of_job);
     jobs.push_back(
         {.seed = get_count(job, "seed", of_job),
          .truth = resource_named(get_string(job, "truth", of_job)),

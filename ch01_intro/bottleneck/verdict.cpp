@@ -85,8 +85,9 @@ class Judge {
     return least;
   }
 
-  // The worst of `measures` over the ranks; 0 where nobody measured.
-  std::pair<double, int> worst_ratio(std::vector<Measure> measures) const {
+  // The worst of `measures` over the ranks; rank -1 where nobody measured.
+  std::pair<double, int> worst_ratio(
+      const std::vector<Measure>& measures) const {
     std::pair<double, int> worst{0, -1};
     for (int rank = 0; rank < evidence_.ranks(); ++rank) {
       const double ratio = ratio_on(rank, measures);
@@ -95,11 +96,15 @@ class Judge {
     return worst;
   }
 
+  // How many times as long the worst of these probes takes. 0: none known. A
+  // probe whose readings scatter has not got worse.
   double ratio_on(int rank, const std::vector<Measure>& measures) const {
     double worst = 0;
     for (const Measure measure : measures) {
       const Change change = of(rank, measure);
-      if (change.known) worst = std::max(worst, change.ratio());
+      if (!change.known) continue;
+      worst = std::max(
+          worst, stands_out(change) ? change.ratio() : std::min(change.ratio(), 1.0));
     }
     return worst;
   }
@@ -147,10 +152,12 @@ class Judge {
     const double fma = ratio_on(cpu.rank, {kFmaUs});
     const double memory = ratio_on(cpu.rank, {kRandomNs, kStreamUs});
     if (memory >= rules_.memory_probe && memory > fma * rules_.fma_probe) {
-      return made(
-          Resource::kMemory, cpu,
-          fmt::format("memory {:.1f} x slower, registers {:.2f} x", memory,
-                      fma));
+      Cause cause =
+          made(Resource::kMemory, cpu,
+               fmt::format("memory {:.1f} x slower, registers {:.2f} x",
+                           memory, fma));
+      cause.enter = rules_.enter_memory;
+      return cause;
     }
     return made(Resource::kCompute, cpu,
                 fma >= rules_.fma_probe

@@ -28,7 +28,9 @@
 //                  are taken nobody moves the bytes, and the link is innocent)
 //
 // The largest cause is named if it costs at least `enter` of the reference
-// step, stands out of the noise, and the step grew with it. A resource that
+// step, stands out of the noise, and the step grew with it. Memory needs less:
+// a neighbour takes a job's cache and bandwidth but never the time that it
+// computes, and the probes have seen it already. A resource that
 // the verdict before named stays until it costs less than `stay`.
 //
 // A job that was starved before its reference was taken shows no growth.
@@ -57,8 +59,9 @@ struct VerdictRules {
   double enter = 0.30;         // of the reference step
   double stay = 0.15;
   double enter_queue = 1.0;  // where cores are shared, not withheld
+  double enter_memory = 0.10;  // a probe that knows nothing of the job agrees
   double noise = 3;  // deviations of a difference of medians
-  // A probe got worse when it takes so many times as long.
+  // A probe got worse when it takes so many times as long, beyond its noise.
   double fma_probe = 1.15;
   double memory_probe = 1.30;
   double link_probe = 3;
