@@ -129,8 +129,8 @@ std::array<at::Tensor, 2> swiglu_backward(const at::Tensor& dout,
 // As on the CPU, chunk by chunk; cuBLAS fills the device, so a chunk's three
 // products and its softmax simply follow each other on the stream.
 LossAndGradients token_loss(const at::Tensor& hidden, const at::Tensor& head,
-                     const at::Tensor& targets, at::ScalarType type,
-                     Wanted wanted) {
+                            const at::Tensor& targets, at::ScalarType type,
+                            Wanted wanted) {
   const OnDevice on(hidden);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   const c10::impl::ExcludeDispatchKeyGuard plain(c10::autocast_dispatch_keyset);
