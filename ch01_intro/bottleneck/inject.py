@@ -45,7 +45,7 @@ import threading
 import time
 
 RANKS = 8  # that can be fed
-RECORD, AHEAD = 256, 1024  # bytes that a feed writes at once, and keeps ready
+RECORD, AHEAD = 64, 256  # bytes that a feed writes at once, and keeps ready
 RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 INSIDE = "DAI_INJECT_INSIDE"  # set when we are in the namespace already
 

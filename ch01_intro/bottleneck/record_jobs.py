@@ -31,11 +31,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 APP = "ch01_find_bottleneck"
 # kind of trouble: how inject.py makes it
-TRIES, REACHED = 12, 1.1
+TRIES, PAUSE_S, REACHED = 30, 2, 1.1
 INJECTED = {"none": "none", "input": "slow-reader", "compute": "stopped-rank",
             "memory": "cache-thrasher", "communication": "slow-link"}
 
@@ -92,6 +93,7 @@ def record(kind, seed, bin_dir, tried):
           f"{said[-1] if said else '?'}", flush=True)
     if kind != "none" and step_ratio(whole["data"]) < REACHED:
         if tried < TRIES:
+            time.sleep(PAUSE_S)
             return record(kind, seed, bin_dir, tried + 1)
         print(f"{kind} seed {seed}: never reached the job", flush=True)
         return None

@@ -236,9 +236,8 @@ TEST(Verdict, MissingProbesLeaveTheClocks) {
   const Verdict none = judge({.reference = without(0), .watched = without(0)});
   EXPECT_EQ(none.resource, Resource::kNone);
   EXPECT_THAT(none.table(), HasSubstr("not measured"));
-  EXPECT_EQ(
-      judge({.reference = without(0), .watched = without(80)}).resource,
-      Resource::kInput);
+  EXPECT_EQ(judge({.reference = without(0), .watched = without(80)}).resource,
+            Resource::kInput);
 }
 
 TEST(Verdict, AHiccupDecidesNothing) {
@@ -250,20 +249,18 @@ TEST(Verdict, AHiccupDecidesNothing) {
 }
 
 TEST(Verdict, RefusesTooFewSteps) {
-  EXPECT_THAT(([] {
-                judge({.reference = steps(7, 1), .watched = steps(12, 1)});
-              }),
-              ThrowsMessage<UsageError>(
-                  HasSubstr("no verdict on 7 reference steps: at least 8")));
+  EXPECT_THAT(
+      ([] { judge({.reference = steps(7, 1), .watched = steps(12, 1)}); }),
+      ThrowsMessage<UsageError>(
+          HasSubstr("no verdict on 7 reference steps: at least 8")));
   EXPECT_THAT(([] { judge({.reference = steps(12, 1), .watched = {}}); }),
               ThrowsMessage<UsageError>(HasSubstr("0 watched steps")));
 }
 
 TEST(Verdict, RefusesPartsThatAreNotNumbers) {
-  const JobEvidence broken =
-      steps(12, 2, [](int rank, Measures& m) {
-        if (rank == 1) m[kWireMs] = kNaN;
-      });
+  const JobEvidence broken = steps(12, 2, [](int rank, Measures& m) {
+    if (rank == 1) m[kWireMs] = kNaN;
+  });
   EXPECT_THAT(([&] { judge({.reference = steps(12, 2), .watched = broken}); }),
               ThrowsMessage<UsageError>(HasSubstr("rank 1")));
 }
