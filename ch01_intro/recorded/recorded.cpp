@@ -5,13 +5,49 @@
 #include <fmt/format.h>
 
 #include <ctime>
+#include <map>
+#include <string_view>
 
+#include "common/embedded.h"
+#include "common/errors.h"
 #include "common/file.h"
 #include "common/report.h"
 #include "common/strict_json.h"
 
+DAI_EMBEDDED(bottleneck_communication_json);
+DAI_EMBEDDED(bottleneck_compute_json);
+DAI_EMBEDDED(bottleneck_input_json);
+DAI_EMBEDDED(bottleneck_memory_json);
+DAI_EMBEDDED(bottleneck_none_json);
+DAI_EMBEDDED(cpu_rule_json);
+DAI_EMBEDDED(roofline_json);
+DAI_EMBEDDED(three_workloads_json);
+
 namespace dai::intro {
 namespace {
+
+// What stands before the name of a file that is compiled in.
+const std::string kCommitted = "recorded:";
+
+std::string text_of(const std::string& path) {
+  if (!path.starts_with(kCommitted)) return read_file(path);
+  const std::map<std::string, std::string_view> files = {
+      {"bottleneck_communication.json",
+       embedded_bottleneck_communication_json()},
+      {"bottleneck_compute.json", embedded_bottleneck_compute_json()},
+      {"bottleneck_input.json", embedded_bottleneck_input_json()},
+      {"bottleneck_memory.json", embedded_bottleneck_memory_json()},
+      {"bottleneck_none.json", embedded_bottleneck_none_json()},
+      {"cpu_rule.json", embedded_cpu_rule_json()},
+      {"roofline.json", embedded_roofline_json()},
+      {"three_workloads.json", embedded_three_workloads_json()}};
+  const auto found = files.find(path.substr(kCommitted.size()));
+  if (found == files.end()) {
+    throw UsageError(
+        fmt::format("'{}': no such recording is compiled in", path));
+  }
+  return std::string(found->second);
+}
 
 constexpr int kSchema = 1;
 constexpr int kMaxDepth = 12;
@@ -41,7 +77,7 @@ void write(std::string& out, const nlohmann::ordered_json& value, int depth) {
 }  // namespace
 
 std::string recorded_path(const std::string& file) {
-  return std::string(DAI_CH01_RECORDED) + "/" + file;
+  return kCommitted + file;
 }
 
 void write_recorded(const std::string& path, const std::string& app,
@@ -62,7 +98,7 @@ void write_recorded(const std::string& path, const std::string& app,
 Recorded read_recorded(const std::string& path, const std::string& app) {
   const std::string where = "'" + path + "'";
   const nlohmann::json whole =
-      parse_strict_json(read_file(path), where, kMaxDepth);
+      parse_strict_json(text_of(path), where, kMaxDepth);
   want_keys(whole, {"schema", "app", "date", "machine", "data"}, where);
   if (get_count(whole, "schema", where) != kSchema) {
     refuse(where, "schema {}, this program reads {}",

@@ -23,7 +23,8 @@ struct Recorded {
   std::string origin;
 };
 
-// Of a file committed in ch01_intro/recorded/.
+// Of a file committed in ch01_intro/recorded/, which is compiled in: a program
+// that is copied elsewhere still has it.
 std::string recorded_path(const std::string& file);
 
 // Throws UsageError for a path that cannot be written.
