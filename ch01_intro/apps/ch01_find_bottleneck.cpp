@@ -10,6 +10,7 @@
 #include "ch01_intro/bottleneck/watched_training.h"
 #include "ch01_intro/recorded/recorded.h"
 #include "common/app.h"
+#include "common/errors.h"
 #include "common/torch/device.h"
 #include "common/torch/process_group.h"
 
@@ -45,6 +46,18 @@ void declare(dai::OptionSet& set, Options& options) {
     job.microbatches = 4;
     options.windows = 1;
   });
+}
+
+// Before any step is trained for nothing.
+void check_options(const Options& options) {
+  const std::int64_t least = VerdictRules{}.min_steps;
+  if (options.window < least || options.reference_steps < least ||
+      options.windows < 1) {
+    throw dai::UsageError(fmt::format(
+        "--windows {} of --window {} steps, --reference-steps {}: at least 1 "
+        "window is expected, and {} steps in each",
+        options.windows, options.window, options.reference_steps, least));
+  }
 }
 
 // Of this run or of an earlier one.
@@ -97,7 +110,8 @@ void run(dai::App& app, Options& options) {
   options.job.cache_folder = app.cache_dir();
   options.job.input_timeout_s = options.distributed.timeout_s;
   dai::ProcessGroup group = dai::ProcessGroup::connect(
-      app.launch(), options.distributed, [] {}, options.job.to_string());
+      app.launch(), options.distributed, [&] { check_options(options); },
+      options.job.to_string());
   dai::set_deterministic_threads();
   app.print(fmt::format("ch01_find_bottleneck: {} on {}\n", group.description(),
                         dai::describe_device(group.device())));

@@ -46,7 +46,7 @@ def job(kind, seed, bin_dir, record):
     sort = {"input": "fed", "memory": "small"}.get(kind, "plain")
     if kind == "none":
         sort = ("plain", "fed", "small")[seed % 3]
-    ranks = 1 if kind == "memory" else 2
+    ranks = 1 if sort == "small" else 2
     words = [sys.executable, HERE / "inject.py", INJECTED[kind],
              "--seed", seed, "--when", "watching", "--",
              bin_dir / "dai_launch", "--standalone", "--nproc-per-node", ranks,

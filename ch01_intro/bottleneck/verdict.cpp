@@ -225,7 +225,7 @@ class Judge {
              "was stopped, frozen or paging already in the reference");
       }
     }
-    if (wire_share > rules_.waiting_share && cores_idle()) {
+    if (wire_share > rules_.wire_share && cores_idle()) {
       name(Resource::kCommunication, -1, wire_share,
            "has been on the wire since the reference was taken");
     }

@@ -34,10 +34,12 @@
 // the verdict before named stays until it costs less than `stay`.
 //
 // A job that was starved before its reference was taken shows no growth.
-// Shares of the step that no healthy job has are therefore named in any case:
-// more than half of it waiting for data, or on the wire beside idle cores, or a
-// third of it neither on a core nor waiting for one while it computes. A slow
-// memory from the start on is not seen; give it the reference of a better day.
+// Shares of the step that no healthy job has, in the reference as well as now,
+// are therefore named in any case: more than half of it waiting for data, three
+// quarters on the wire beside idle cores (many small all-reduces on two cores
+// take half in health), or a third neither on a core nor waiting for one while
+// it computes. A slow memory from the start on is not seen; give it the
+// reference of a better day.
 //
 // none: the step runs as fast as this job can on this machine.
 
@@ -68,6 +70,7 @@ struct VerdictRules {
   double busy_node = 0.8;  // above it no core is idle
   // Of the step, whatever the reference says.
   double waiting_share = 0.5;
+  double wire_share = 0.75;
   double stopped_share = 1.0 / 3;
 };
 

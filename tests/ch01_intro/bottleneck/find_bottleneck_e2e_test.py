@@ -35,7 +35,7 @@ class FindBottleneck(unittest.TestCase):
                 str(BIN / "dai_launch"), "--standalone", "--nproc-per-node",
                 "1" if kind == "cache-thrasher" else "2",
                 str(BIN / "ch01_find_bottleneck"), "--smoke",
-                "--reference-steps", "8", "--window", "8",
+                "--warm-up", "1", "--reference-steps", "8", "--window", "8",
                 "--json", str(report), *more)
             said = done.stdout + done.stderr
             self.assertEqual(done.returncode, 0, said)
@@ -62,6 +62,15 @@ class FindBottleneck(unittest.TestCase):
 
     def test_runs_to_its_end_over_a_slow_link(self):
         self.disturbed("slow-link")
+
+
+    def test_refuses_too_few_steps_before_it_trains(self):
+        done = subprocess.run(
+            [BIN / "ch01_find_bottleneck", "--smoke", "--window", "7"],
+            text=True, capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--window 7", done.stderr)
+        self.assertNotIn("reference: ", done.stdout)
 
 
 class Inject(unittest.TestCase):

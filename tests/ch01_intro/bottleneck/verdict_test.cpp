@@ -216,7 +216,7 @@ TEST(Verdict, AVerdictStaysUntilItCostsLittle) {
 
 TEST(Verdict, AJobStarvedFromTheStartIsSeenByItsShares) {
   const auto starving = [](Measure part) {
-    return steps(12, 2, [part](int, Measures& m) { grow(m, part, 200); });
+    return steps(12, 2, [part](int, Measures& m) { grow(m, part, 400); });
   };
   const JobEvidence waits = starving(kDataMs), wire = starving(kWireMs);
   const Verdict input = judge({.reference = waits, .watched = waits});
@@ -224,6 +224,13 @@ TEST(Verdict, AJobStarvedFromTheStartIsSeenByItsShares) {
   EXPECT_TRUE(input.from_the_start);
   EXPECT_EQ(judge({.reference = wire, .watched = wire}).resource,
             Resource::kCommunication);
+}
+
+TEST(Verdict, HalfAStepOnTheWireFromTheStartIsTheJobsOwn) {
+  const JobEvidence half =
+      steps(12, 2, [](int, Measures& m) { grow(m, kWireMs, 100); });
+  EXPECT_EQ(judge({.reference = half, .watched = half}).resource,
+            Resource::kNone);
 }
 
 TEST(Verdict, MissingProbesLeaveTheClocks) {
