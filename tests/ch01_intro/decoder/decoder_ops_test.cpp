@@ -28,14 +28,20 @@ class DecoderOpsTest : public ::testing::Test {
   ~DecoderOpsTest() override { at::set_num_threads(1); }
 };
 
+// A leaf with the strides of `tensor`: to() would copy a slice into a whole.
+at::Tensor leaf_like(const at::Tensor& tensor, at::ScalarType type) {
+  return at::empty_strided(tensor.sizes(), tensor.strides(), type)
+      .copy_(tensor)
+      .requires_grad_();
+}
+
 // What came out and the gradients of all inputs, for a fixed gradient from
 // above.
 Tensors run(const DecoderOps& ops, const Call& call, const Tensors& inputs,
             at::ScalarType type) {
   Tensors leaves;
   for (const at::Tensor& input : inputs) {
-    // to() keeps strides: views stay views of what they are.
-    leaves.push_back(input.detach().to(type).requires_grad_());
+    leaves.push_back(leaf_like(input, type));
   }
   const at::Tensor out = call(ops, leaves);
   at::Tensor from_above = at::linspace(-1, 1.5, out.numel(), at::kDouble)
