@@ -108,20 +108,24 @@ __global__ void rope_kernel(const T* x, T* y, const float* cos,
 }
 
 template <class T>
-__global__ void swiglu_kernel(const T* gate, const T* up, T* out, i64 n) {
+__global__ void swiglu_kernel(Rows<T> gate, Rows<T> up, T* out, i64 width,
+                              i64 n) {
   const i64 i = i64{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= n) return;
-  const float g = load(gate + i);
-  store(out + i, g * sigmoid(g) * load(up + i));
+  const float g = load(gate.first + element_at(i, width, gate.stride));
+  const float u = load(up.first + element_at(i, width, up.stride));
+  store(out + i, g * sigmoid(g) * u);
 }
 
 template <class T>
-__global__ void swiglu_backward_kernel(const T* dout, const T* gate,
-                                       const T* up, T* dgate, T* dup, i64 n) {
+__global__ void swiglu_backward_kernel(Rows<T> dout, Rows<T> gate, Rows<T> up,
+                                       T* dgate, T* dup, i64 width, i64 n) {
   const i64 i = i64{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= n) return;
   const SwiGluGradient g =
-      swiglu_gradient(load(dout + i), load(gate + i), load(up + i));
+      swiglu_gradient(load(dout.first + element_at(i, width, dout.stride)),
+                      load(gate.first + element_at(i, width, gate.stride)),
+                      load(up.first + element_at(i, width, up.stride)));
   store(dgate + i, g.dgate);
   store(dup + i, g.dup);
 }
@@ -191,16 +195,17 @@ void rope(const T* x, T* y, const float* cos, const float* sin, float sign,
 }
 
 template <class T>
-void swiglu(const T* gate, const T* up, T* out, i64 n, cudaStream_t stream) {
+void swiglu(Rows<T> gate, Rows<T> up, T* out, i64 width, i64 n,
+            cudaStream_t stream) {
   DAI_LAUNCH_KERNEL(swiglu_kernel, blocks_for(n, kBlockThreads), gate, up, out,
-                    n);
+                    width, n);
 }
 
 template <class T>
-void swiglu_backward(const T* dout, const T* gate, const T* up, T* dgate,
-                     T* dup, i64 n, cudaStream_t stream) {
+void swiglu_backward(Rows<T> dout, Rows<T> gate, Rows<T> up, T* dgate, T* dup,
+                     i64 width, i64 n, cudaStream_t stream) {
   DAI_LAUNCH_KERNEL(swiglu_backward_kernel, blocks_for(n, kBlockThreads), dout,
-                    gate, up, dgate, dup, n);
+                    gate, up, dgate, dup, width, n);
 }
 
 template <class T>
@@ -218,8 +223,8 @@ void softmax_loss(T* logits, const i64* target, float* losses, bool gradient,
                                   cudaStream_t);                              \
   template void rope(const T*, T*, const float*, const float*, float,         \
                      const RopeShape&, i64, cudaStream_t);                    \
-  template void swiglu(const T*, const T*, T*, i64, cudaStream_t);            \
-  template void swiglu_backward(const T*, const T*, const T*, T*, T*, i64,    \
+  template void swiglu(Rows<T>, Rows<T>, T*, i64, i64, cudaStream_t);         \
+  template void swiglu_backward(Rows<T>, Rows<T>, Rows<T>, T*, T*, i64, i64,  \
                                 cudaStream_t);                                \
   template void softmax_loss(T*, const i64*, float*, bool, i64, i64,          \
                              cudaStream_t);
