@@ -25,6 +25,21 @@ inline constexpr int kBlockThreads = 256;
 // Rows whose share of rms_norm's weight gradient one block adds up.
 inline constexpr int kCudaNormBlock = 16;
 
+// Those rows: block b of norm_blocks(rows) takes [first, last).
+struct NormRows {
+  std::int64_t first, last;
+};
+
+DAI_HOST_DEVICE std::int64_t norm_blocks(std::int64_t rows) {
+  return (rows + kCudaNormBlock - 1) / kCudaNormBlock;
+}
+
+DAI_HOST_DEVICE NormRows norm_rows(std::int64_t block, std::int64_t rows) {
+  const std::int64_t first = block * kCudaNormBlock;
+  const std::int64_t last = first + kCudaNormBlock;
+  return {first, last < rows ? last : rows};
+}
+
 // One step of a sum (or another merge) over a block: values[t] takes in
 // values[t + stride] for t < stride. With strides kBlockThreads / 2, ..., 1 and
 // a barrier before each, values[0] holds everything, in the same order always.

@@ -71,10 +71,9 @@ __global__ void rms_norm_backward_kernel(const T* dy, const T* x,
                                          float* dweight_sums, i64 rows,
                                          i64 hidden) {
   __shared__ float shared[kBlockThreads];
-  const i64 first = i64{blockIdx.x} * kCudaNormBlock;
-  const i64 last = min(first + kCudaNormBlock, rows);
+  const NormRows mine = norm_rows(blockIdx.x, rows);
   float* sums = dweight_sums ? dweight_sums + blockIdx.x * hidden : nullptr;
-  for (i64 row = first; row < last; ++row) {
+  for (i64 row = mine.first; row < mine.last; ++row) {
     const i64 at = row * hidden;
     const float s = inverse_rms[row];
     float dot = 0;
@@ -86,7 +85,7 @@ __global__ void rms_norm_backward_kernel(const T* dy, const T* x,
     }
     for (i64 i = threadIdx.x; i < hidden; i += kBlockThreads) {
       const float g = load(dy + at + i), v = load(x + at + i);
-      if (sums) sums[i] = (row == first ? 0.0F : sums[i]) + g * (v * s);
+      if (sums) sums[i] = (row == mine.first ? 0.0F : sums[i]) + g * (v * s);
       if (dx) {
         store(dx + at + i, rms_norm_gradient(g, weight[i], v, s, dot, hidden));
       }
@@ -183,7 +182,7 @@ template <class T>
 void rms_norm_backward(const T* dy, const T* x, const float* weight,
                        const float* inverse_rms, T* dx, float* dweight_sums,
                        i64 rows, i64 hidden, cudaStream_t stream) {
-  DAI_LAUNCH_KERNEL(rms_norm_backward_kernel, blocks_for(rows, kCudaNormBlock),
+  DAI_LAUNCH_KERNEL(rms_norm_backward_kernel, blocks_for(norm_blocks(rows), 1),
                     dy, x, weight, inverse_rms, dx, dweight_sums, rows, hidden);
 }
 

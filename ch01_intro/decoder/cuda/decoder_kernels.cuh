@@ -21,7 +21,7 @@ void rms_norm(const T* x, const float* weight, float eps, T* y,
               float* inverse_rms, std::int64_t rows, std::int64_t hidden,
               cudaStream_t stream);
 
-// dweight_sums [ceil(rows / kCudaNormBlock), hidden]: to be added up. dx or
+// dweight_sums [norm_blocks(rows), hidden]: to be added up. dx or
 // dweight_sums may be null.
 template <class T>
 void rms_norm_backward(const T* dy, const T* x, const float* weight,

@@ -74,10 +74,10 @@ std::array<at::Tensor, 2> rms_norm_backward(const at::Tensor& dy,
   const at::Tensor g = dy.contiguous(), in = x.contiguous();
   const at::Tensor w = weight.contiguous();
   const i64 hidden = w.numel(), rows = hidden ? in.numel() / hidden : 0;
-  const i64 blocks = (rows + kCudaNormBlock - 1) / kCudaNormBlock;
   const at::Tensor dx = wanted.first ? at::empty_like(in) : at::Tensor();
   const at::Tensor sums =
-      wanted.second ? at::empty({blocks, hidden}, w.options()) : at::Tensor();
+      wanted.second ? at::empty({norm_blocks(rows), hidden}, w.options())
+                    : at::Tensor();
   with_type(in, [&]<class T>() {
     cuda::rms_norm_backward(const_data<T>(g), const_data<T>(in),
                             const_data<float>(w), const_data<float>(inverse),

@@ -105,6 +105,20 @@ TEST(DecoderKernelMath, OnlineSoftmaxPassesOverMinusInfinity) {
   EXPECT_TRUE(std::isnan(softmax_loss(nothing, -INFINITY)));
 }
 
+TEST(DecoderKernelMath, BlocksOfRowsMeetAndCoverAll) {
+  for (const i64 rows : {0, 1, 15, 16, 17, 32, 1000}) {
+    i64 next = 0;
+    for (i64 block = 0; block < norm_blocks(rows); ++block) {
+      const NormRows mine = norm_rows(block, rows);
+      EXPECT_EQ(mine.first, next);
+      EXPECT_GT(mine.last, mine.first);
+      EXPECT_LE(mine.last - mine.first, kCudaNormBlock);
+      next = mine.last;
+    }
+    EXPECT_EQ(next, rows);
+  }
+}
+
 TEST(DecoderKernelMath, ElementsOfRowsThatLieApart) {
   for (const i64 width : {1, 5, 40}) {
     for (const i64 stride : {width, width + 3, i64{0}}) {

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "ch01_intro/decoder/cpu_product.h"
+#include "ch01_intro/decoder/fused_device.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "common/errors.h"
 
@@ -175,6 +176,20 @@ TEST_F(DecoderOpsTest, FusedLinearIsLinear) {
   const Autocast guard(Precision::kBf16, at::kCPU);
   EXPECT_EQ(fused_linear(at::ones({2, 3}), at::ones({4, 3})).scalar_type(),
             at::kBFloat16);
+}
+
+TEST_F(DecoderOpsTest, ChunksOfTheLossAreWholeBlocksWithinTheirBytes) {
+  for (const auto& [device, bytes] :
+       {std::pair{at::kCPU, 16 << 20}, {at::kCUDA, 256 << 20}}) {
+    for (const std::int64_t vocab : {0, 1, 1000, 32000, 128256, 10000000}) {
+      const std::int64_t tokens = loss_chunk_tokens(vocab, device);
+      EXPECT_EQ(tokens % kTokenBlock, 0) << vocab;
+      EXPECT_GE(tokens, kTokenBlock) << vocab;
+      EXPECT_LE(tokens, 4096) << vocab;
+      EXPECT_TRUE(tokens == kTokenBlock || 4 * vocab * tokens <= bytes)
+          << vocab;
+    }
+  }
 }
 
 TEST_F(DecoderOpsTest, NoRowsAreInOrder) {
