@@ -20,6 +20,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -47,26 +48,28 @@ inline thread_local dim3 threadIdx, blockIdx;
 
 namespace dai::testing {
 
-// Of the block that runs; null outside of a kernel.
-inline std::barrier<>* block_barrier = nullptr;
+// Of this thread's block; null outside of a kernel.
+inline thread_local std::barrier<>* block_barrier = nullptr;
 
 inline void launch(unsigned blocks, int threads,
                    const std::function<void()>& kernel) {
-  for (unsigned block = 0; block < blocks; ++block) {
-    std::barrier<> barrier(threads);
-    block_barrier = &barrier;
-    std::vector<std::thread> running;
-    for (int t = 0; t < threads; ++t) {
-      running.emplace_back([&, t] {
-        threadIdx.x = static_cast<unsigned>(t);
-        blockIdx.x = block;
+  std::deque<std::barrier<>> in_block;
+  for (unsigned b = 0; b < blocks; ++b) in_block.emplace_back(threads);
+  std::barrier between_blocks(threads);
+  std::vector<std::thread> running;
+  for (int t = 0; t < threads; ++t) {
+    running.emplace_back([&, t] {
+      threadIdx.x = static_cast<unsigned>(t);
+      for (unsigned b = 0; b < blocks; ++b) {
+        blockIdx.x = b;
+        block_barrier = &in_block[b];
         kernel();
-        barrier.arrive_and_drop();
-      });
-    }
-    for (std::thread& thread : running) thread.join();
-    block_barrier = nullptr;
+        block_barrier->arrive_and_drop();
+        between_blocks.arrive_and_wait();
+      }
+    });
   }
+  for (std::thread& thread : running) thread.join();
 }
 
 }  // namespace dai::testing
