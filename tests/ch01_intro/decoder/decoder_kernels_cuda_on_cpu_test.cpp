@@ -85,7 +85,8 @@ TYPED_TEST(CudaOnCpu, RmsNormAndItsGradients) {
     this->expect_near(y, expected_y);
     this->expect_near(inverse, expected_inverse);
 
-    std::vector<float> sums(norm_blocks(rows) * hidden), dweight(hidden);
+    // Nobody clears the sums before the kernel.
+    std::vector<float> sums(norm_blocks(rows) * hidden, NAN), dweight(hidden);
     cuda::rms_norm_backward(dy.data(), x.data(), weight.data(), inverse.data(),
                             dx.data(), sums.data(), rows, hidden, nullptr);
     this->cpu().rms_norm_backward(dy.data(), x.data(), weight.data(),
@@ -96,7 +97,7 @@ TYPED_TEST(CudaOnCpu, RmsNormAndItsGradients) {
     for (std::size_t i = 0; i < sums.size(); ++i) total[i % hidden] += sums[i];
     this->expect_near(total, dweight);
 
-    std::vector<float> again(sums.size());
+    std::vector<float> again(sums.size(), NAN);
     cuda::rms_norm_backward<T>(dy.data(), x.data(), weight.data(),
                                inverse.data(), nullptr, again.data(), rows,
                                hidden, nullptr);
