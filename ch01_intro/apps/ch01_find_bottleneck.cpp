@@ -84,11 +84,11 @@ void examine_the_judge(dai::App& app) {
        {"none", "input", "compute", "memory", "communication"}) {
     const Examined result = examine(read_recorded_jobs(
         recorded_path(fmt::format("bottleneck_{}.json", kind))));
-    app.check(fmt::format("misjudged of {} recorded: {}{}", result.jobs, kind,
-                          result.wrong.empty() ? ""
-                                               : " (" + result.wrong + ")"),
-              static_cast<double>(result.misjudged),
-              std::floor(static_cast<double>(result.jobs) / 10));
+    app.check(
+        fmt::format("misjudged of {} recorded: {}{}", result.jobs, kind,
+                    result.wrong.empty() ? "" : " (" + result.wrong + ")"),
+        static_cast<double>(result.misjudged),
+        std::floor(static_cast<double>(result.jobs) / 10));
   }
 }
 
@@ -96,18 +96,16 @@ void run(dai::App& app, Options& options) {
   options.job.seed = app.seed();
   options.job.cache_folder = app.cache_dir();
   options.job.input_timeout_s = options.distributed.timeout_s;
-  dai::ProcessGroup group =
-      dai::ProcessGroup::connect(app.launch(), options.distributed, [] {},
-                                 options.job.to_string());
+  dai::ProcessGroup group = dai::ProcessGroup::connect(
+      app.launch(), options.distributed, [] {}, options.job.to_string());
   dai::set_deterministic_threads();
-  app.print(fmt::format("ch01_find_bottleneck: {} on {}\n",
-                        group.description(),
+  app.print(fmt::format("ch01_find_bottleneck: {} on {}\n", group.description(),
                         dai::describe_device(group.device())));
 
   WatchedTraining job(options.job, group);
   const Verdict verdict = watch(app, options, job);
-  app.print(fmt::format("\n{}\n{}\n{}\n\n", verdict.table(),
-                        verdict.sentence(), verdict.advice()));
+  app.print(fmt::format("\n{}\n{}\n{}\n\n", verdict.table(), verdict.sentence(),
+                        verdict.advice()));
   examine_the_judge(app);
   app.check("bits of the parameters off rank 0's",
             static_cast<double>(job.bits_off_rank0()), 0);

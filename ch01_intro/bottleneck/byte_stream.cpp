@@ -62,8 +62,8 @@ void ByteStream::wait_for_data() const {
   for (;;) {
     pollfd one{.fd = fd_, .events = POLLIN, .revents = 0};
     const double left_ms = (end - steady_us()) / 1e3;
-    const int found = left_ms > 0 ? poll(&one, 1, static_cast<int>(left_ms) + 1)
-                                  : 0;
+    const int found =
+        left_ms > 0 ? poll(&one, 1, static_cast<int>(left_ms) + 1) : 0;
     if (found > 0) return;
     if (found == 0) {
       throw std::runtime_error(

@@ -14,16 +14,25 @@ namespace dai::intro {
 namespace {
 
 constexpr std::int64_t kSchema = 1;
-constexpr std::array<const char*, kMeasures> kNames = {
-    "step_ms",        "data_ms",
-    "forward_ms",     "backward_ms",
-    "optimizer_ms",   "loop_ms",
-    "wait_ms",        "wire_ms",
-    "compute_cpu_ms", "starved_ms",
-    "run_delay_ms",   "voluntary_switches",
-    "involuntary_switches", "node_busy_share", "fma_us",
-    "random_read_ns", "stream_us_per_mb",
-    "ping_us",        "link_us_per_mb"};
+constexpr std::array<const char*, kMeasures> kNames = {"step_ms",
+                                                       "data_ms",
+                                                       "forward_ms",
+                                                       "backward_ms",
+                                                       "optimizer_ms",
+                                                       "loop_ms",
+                                                       "wait_ms",
+                                                       "wire_ms",
+                                                       "compute_cpu_ms",
+                                                       "starved_ms",
+                                                       "run_delay_ms",
+                                                       "voluntary_switches",
+                                                       "involuntary_switches",
+                                                       "node_busy_share",
+                                                       "fma_us",
+                                                       "random_read_ns",
+                                                       "stream_us_per_mb",
+                                                       "ping_us",
+                                                       "link_us_per_mb"};
 
 double three_digits(double value) {
   return std::stod(fmt::format("{:.3g}", value));

@@ -40,18 +40,18 @@ enum Measure {
   kInvoluntarySwitches,  // another thread took the core
   kNodeBusyShare,        // of all cores' time, used by anybody
   // Probes between steps, on the same core: what the machine still gives.
-  kFmaUs,        // a fixed chain of multiply-adds in registers
-  kRandomNs,     // a dependent load beyond the L2 cache
-  kStreamUs,     // reading a megabyte, one after the other, beyond L2
-  kPingUs,       // there and back, to the next rank
-  kLinkUs,       // sending a megabyte to the next rank
+  kFmaUs,     // a fixed chain of multiply-adds in registers
+  kRandomNs,  // a dependent load beyond the L2 cache
+  kStreamUs,  // reading a megabyte, one after the other, beyond L2
+  kPingUs,    // there and back, to the next rank
+  kLinkUs,    // sending a megabyte to the next rank
   kMeasures
 };
 const char* to_string(Measure measure);  // "wire_ms"
 
 using Measures = std::array<double, kMeasures>;
-Measures no_measures();                       // all NaN
-using StepEvidence = std::vector<Measures>;   // [rank]
+Measures no_measures();                         // all NaN
+using StepEvidence = std::vector<Measures>;     // [rank]
 using JobEvidence = std::vector<StepEvidence>;  // [step][rank]
 
 struct Evidence {

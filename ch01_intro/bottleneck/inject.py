@@ -7,7 +7,7 @@
   none            nothing is done to it
   slow-reader     what feeds its named pipes slows down to a fraction
   stopped-rank    one rank gets SIGSTOP and SIGCONT, over and over
-  cache-thrasher  a neighbour copies hundreds of megabytes, over and over
+  cache-thrasher  a neighbour writes more than the caches hold, on and on
   slow-link       its network passes a token bucket (tc tbf)
 
 The disturbance begins when COMMAND prints a line that matches --when, at once
@@ -27,7 +27,10 @@ user namespace; it needs `ip`, `tc` (Debian: iproute2) and `unshare`.
 Exit codes of its own: 2 wrong usage, 77 not possible here, with one line why.
 """
 import argparse
+import array
+import collections
 import contextlib
+import fcntl
 import os
 import pathlib
 import random
@@ -37,10 +40,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
 RANKS = 8  # that can be fed
+RECORD, AHEAD = 64, 256  # bytes that a feed writes at once, and keeps ready
 RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 INSIDE = "DAI_INJECT_INSIDE"  # set when we are in the namespace already
 
@@ -76,7 +81,7 @@ class Feed(Nothing):
 
     def __init__(self, args, draw):
         super().__init__(args, draw)
-        self.folder, self.rates, self.slow = None, {}, {}
+        self.folder, self.history, self.slow = None, {}, {}
         self.fraction = draw.uniform(0.25, 0.45)
 
     def prepare(self, command):
@@ -93,21 +98,32 @@ class Feed(Nothing):
         return [word.replace("{feed}", path) for word in command]
 
     def fill(self, rank, text):
-        """A record at a time; the pipe holds one page, so that it is the
-        reader's need that sets the pace."""
+        """Never more than AHEAD bytes in the pipe: it is the reader's need
+        that sets the pace, not a store that was filled before."""
         with contextlib.suppress(OSError):
             with open(self.folder / f"feed.{rank}", "wb", buffering=0) as pipe:
-                with contextlib.suppress(ImportError, AttributeError, OSError):
-                    import fcntl
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-                start, sent, at = time.monotonic(), 0, 0
+                sent, waiting = 0, array.array("i", [0])
+                history = collections.deque(maxlen=1024)
+                self.history[rank] = history
                 while True:
-                    at = (at + 256) % (len(text) // 2)
-                    pipe.write(text[at:at + 256])
-                    sent += 256
-                    self.rates[rank] = sent / (time.monotonic() - start)
+                    fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+                    if waiting[0] > AHEAD - RECORD:
+                        time.sleep(0.001)
+                        continue
+                    at = sent % (len(text) // 2)
+                    pipe.write(text[at:at + RECORD])
+                    sent += RECORD
+                    history.append((time.monotonic(), sent))
                     if rank in self.slow:
-                        time.sleep(256 / self.slow[rank])
+                        time.sleep(RECORD / self.slow[rank])
+
+    def rate(self, rank):
+        """Bytes a second that the command took lately."""
+        now = time.monotonic()
+        lately = [one for one in self.history[rank] if now - one[0] < 1.5]
+        if len(lately) < 2:
+            return None
+        return (lately[-1][1] - lately[0][1]) / (now - lately[0][0])
 
 
 class SlowReader(Feed):
@@ -118,11 +134,11 @@ class SlowReader(Feed):
         return ready
 
     def begin(self, process):
-        fed = sorted(self.rates)
+        fed = sorted(rank for rank in self.history if self.rate(rank))
         if self.args.rank is not None:
             fed = [rank for rank in fed if rank == self.args.rank]
         for rank in fed:
-            self.slow[rank] = self.rates[rank] * self.fraction
+            self.slow[rank] = self.rate(rank) * self.fraction
         say(f"the readers of ranks {fed} now deliver {100 * self.fraction:.0f}"
             " % of what the job took before")
 
@@ -169,47 +185,55 @@ class StoppedRank(Nothing):
 
 
 class CacheThrasher(Nothing):
-    """Copies that fit no cache. Each takes a core, so leave it one: on a
-    machine whose ranks fill all cores it would starve them of those."""
+    """A neighbour on a core of its own, which it keeps busy from the start, so
+    that what changes at begin() is the memory alone. Leave it a core: where
+    the ranks fill all of them it starves them of those. It takes the job's L3
+    cache, where they share one; a virtual machine may have cores of two."""
 
     def __init__(self, args, draw):
         super().__init__(args, draw)
-        self.megabytes = draw.choice((128, 192, 256, 384))
+        self.megabytes = draw.choice((48, 64, 80, 96))
         self.process = None
 
     def prepare(self, command):
         self.process = subprocess.Popen(
             [sys.executable, "-c", THRASHER, str(self.megabytes)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdout=subprocess.PIPE, env={**os.environ, **THROUGH_CACHES})
         self.process.stdout.readline()  # its memory is there
         return command
 
     def begin(self, process):
-        say(f"a neighbour (pid {self.process.pid}) copies {self.megabytes} MB "
+        say(f"a neighbour (pid {self.process.pid}) writes {self.megabytes} MB "
             "over and over")
-        self.process.stdin.write(b"go\n")
-        self.process.stdin.flush()
+        self.process.send_signal(signal.SIGUSR1)
 
     def end(self):
         self.process.kill()
         self.process.wait()
 
 
+# The C library writes large pieces past the caches unless told not to.
+THROUGH_CACHES = {"GLIBC_TUNABLES": ":".join(
+    f"glibc.cpu.x86_{name}_threshold=0x7fffffff"
+    for name in ("rep_stosb", "rep_movsb"))}
 THRASHER = """
-import os, sys
-size = int(sys.argv[1]) << 20
-one, other = bytearray(os.urandom(4096)) * (size >> 12), bytearray(size)
+import ctypes, os, signal, sys
+size, piece = int(sys.argv[1]) << 20, 256 << 10
+memory = ctypes.create_string_buffer(b"x" * size)
+start, copying = ctypes.addressof(memory), []
+signal.signal(signal.SIGUSR1, lambda *_: copying.append(1))
 print("ready", flush=True)
-if sys.stdin.readline():
-    while os.getppid() > 1:
-        other[:] = one
+while os.getppid() > 1:
+    if copying:
+        for at in range(0, size, piece):
+            ctypes.memset(start + at, 1, piece)
 """
 
 
 class SlowLink(Nothing):
     def __init__(self, args, draw):
         super().__init__(args, draw)
-        self.mbit = draw.choice((100, 150, 200, 300, 400))
+        self.mbit = round(draw.uniform(60, 160))
 
     def prepare(self, command):
         run("ip", "link", "set", "lo", "mtu", "1500", "up")
@@ -292,6 +316,10 @@ def arguments():
                         help="begin at the line that matches")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args = parser.parse_args(sys.argv[1:at])
+    try:
+        re.compile(args.when or "")
+    except re.error as error:
+        parser.error(f"--when {args.when!r}: {error}")
     if not sys.argv[at + 1:]:
         parser.error("a command is expected after --")
     return args, sys.argv[at + 1:]

@@ -12,14 +12,14 @@
 namespace dai::intro {
 namespace {
 
-constexpr int kSlices = 5;
+constexpr std::size_t kSlices = 5;
 constexpr int kFmaRounds = 6000;
-constexpr int kLoads = 4000;
+constexpr int kLoads = 8000;
 
 template <typename Slice>
 double median_of_slices(Slice slice) {
   std::array<double, kSlices> values{};
-  for (double& value : values) value = slice();
+  for (std::size_t i = 0; i < kSlices; ++i) values[i] = slice(i);
   return median(values);
 }
 
@@ -32,8 +32,7 @@ void use(double value) {
 }  // namespace
 
 MachineProbe::MachineProbe()
-    : next_(static_cast<std::size_t>(kRandomBytes) / sizeof(std::uint32_t)),
-      stream_(static_cast<std::size_t>(kStreamBytes) / sizeof(double), 1.0) {
+    : next_(static_cast<std::size_t>(kBytes) / sizeof(std::uint32_t)) {
   // Sattolo's shuffle: always a single cycle.
   std::vector<std::uint32_t> line(next_.size() / kStride);
   std::iota(line.begin(), line.end(), 0U);
@@ -64,27 +63,26 @@ double MachineProbe::random_slice_ns() {
   return (steady_us() - start) * 1e3 / kLoads;
 }
 
-double MachineProbe::stream_slice_us_per_mb() {
-  const std::size_t count = stream_.size() / kSlices / 8 * 8;
-  if (stream_at_ + count > stream_.size()) stream_at_ = 0;
-  const double* data = stream_.data() + stream_at_;
-  stream_at_ += count;
+// One load a cache line brings all of it.
+double MachineProbe::stream_slice_us_per_mb(std::size_t slice) {
+  const std::size_t lines = next_.size() / kStride / kSlices;
+  const std::uint32_t* data = next_.data() + slice * lines * kStride;
   const double start = steady_us();
-  std::array<double, 8> sums{};
-  for (std::size_t i = 0; i < count; i += sums.size()) {
-    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += data[i + k];
-  }
-  use(std::accumulate(sums.begin(), sums.end(), 0.0));
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i < lines; ++i) sum += data[i * kStride];
+  use(sum);
   return (steady_us() - start) * 1e6 /
-         (static_cast<double>(count) * sizeof(double));
+         static_cast<double>(lines * kStride * sizeof(std::uint32_t));
 }
 
 MachineProbe::Reading MachineProbe::read() {
-  return {
-      .fma_us = median_of_slices([&] { return fma_slice_us(); }),
-      .random_read_ns = median_of_slices([&] { return random_slice_ns(); }),
-      .stream_us_per_mb =
-          median_of_slices([&] { return stream_slice_us_per_mb(); })};
+  Reading now;
+  now.fma_us = median_of_slices([&](std::size_t) { return fma_slice_us(); });
+  now.stream_us_per_mb = median_of_slices(
+      [&](std::size_t slice) { return stream_slice_us_per_mb(slice); });
+  now.random_read_ns =
+      median_of_slices([&](std::size_t) { return random_slice_ns(); });
+  return now;
 }
 
 }  // namespace dai::intro

@@ -7,16 +7,18 @@
 //
 //   fma     multiply-adds in registers: no cache or neighbour's memory traffic
 //           slows it, a lower clock or a busy sibling thread does
-//   random  loads that each need the one before, over 16 MiB: latency beyond
-//           the L2 cache, which grows when somebody else evicts the L3
-//   stream  a sum over 32 MiB: the bandwidth that is left for this core
+//   stream  one pass over 8 MiB that the step before has pushed out: what
+//           bandwidth is left for this core
+//   random  then loads that each need the one before, over the same 8 MiB:
+//           more than an L2 cache, less than an L3. They are fast while the L3
+//           keeps what was just read, not while somebody else fills it
 //
-//   MachineProbe probe;               // allocates and touches 48 MiB
+//   MachineProbe probe;               // allocates and touches 8 MiB
 //   MachineProbe::Reading now = probe.read();
 //   now.stream_us_per_mb;
 //
 // Each is the median of five slices: being preempted or stopped in one of them
-// changes nothing. One thread.
+// changes nothing. One thread. It takes 8 MiB of the job's cache, once a step.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,8 +28,7 @@ namespace dai::intro {
 
 class MachineProbe {
  public:
-  static constexpr std::int64_t kRandomBytes = std::int64_t{16} << 20;
-  static constexpr std::int64_t kStreamBytes = std::int64_t{32} << 20;
+  static constexpr std::int64_t kBytes = std::int64_t{8} << 20;
 
   MachineProbe();
 
@@ -45,13 +46,11 @@ class MachineProbe {
 
  private:
   double fma_slice_us();
+  double stream_slice_us_per_mb(std::size_t slice);
   double random_slice_ns();
-  double stream_slice_us_per_mb();
 
   std::vector<std::uint32_t> next_;
-  std::vector<double> stream_;
   std::uint32_t at_ = 0;
-  std::size_t stream_at_ = 0;
 };
 
 }  // namespace dai::intro

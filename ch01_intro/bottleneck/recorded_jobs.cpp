@@ -17,12 +17,12 @@ std::vector<RecordedJob> read_recorded_jobs(const std::string& path) {
   std::vector<RecordedJob> jobs;
   for (const nlohmann::json& job : list) {
     const std::string of_job = fmt::format("{}, job {}", where, jobs.size());
-    want_keys(job, {"truth", "seed", "injected", "command", "evidence"},
+    want_keys(job,
+              {"truth", "seed", "injected", "tries", "command", "evidence"},
               of_job);
-    jobs.push_back(
-        {.seed = get_count(job, "seed", of_job),
-         .truth = resource_named(get_string(job, "truth", of_job)),
-         .evidence = read_evidence(job["evidence"].dump(), of_job)});
+    jobs.push_back({.seed = get_count(job, "seed", of_job),
+                    .truth = resource_named(get_string(job, "truth", of_job)),
+                    .evidence = read_evidence(job["evidence"].dump(), of_job)});
   }
   return jobs;
 }
@@ -35,8 +35,9 @@ Examined examine(const std::vector<RecordedJob>& jobs,
     ++result.jobs;
     if (said == job.truth) continue;
     ++result.misjudged;
-    result.wrong += fmt::format("{}seed {}: {}", result.wrong.empty() ? "" : ", ",
-                                job.seed, to_string(said));
+    result.wrong +=
+        fmt::format("{}seed {}: {}", result.wrong.empty() ? "" : ", ", job.seed,
+                    to_string(said));
   }
   return result;
 }

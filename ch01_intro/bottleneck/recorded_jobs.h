@@ -10,7 +10,7 @@
 //   result.misjudged, result.wrong        // 1, "seed 3: none"
 //
 // The files are those of recorded.h, with "jobs" in their data:
-//   { truth, seed, injected, command, evidence }
+//   { truth, seed, injected, tries, command, evidence }
 //
 // Errors: UsageError that names the file.
 

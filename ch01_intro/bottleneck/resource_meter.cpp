@@ -54,12 +54,12 @@ ResourceUse& ResourceUse::operator+=(const ResourceUse& other) {
 }
 
 ResourceUse operator-(const ResourceUse& a, const ResourceUse& b) {
-  return {.wall_ms = a.wall_ms - b.wall_ms,
-          .cpu_ms = a.cpu_ms - b.cpu_ms,
-          .run_delay_ms = a.run_delay_ms - b.run_delay_ms,
-          .voluntary_switches = a.voluntary_switches - b.voluntary_switches,
-          .involuntary_switches =
-              a.involuntary_switches - b.involuntary_switches};
+  return {
+      .wall_ms = a.wall_ms - b.wall_ms,
+      .cpu_ms = a.cpu_ms - b.cpu_ms,
+      .run_delay_ms = a.run_delay_ms - b.run_delay_ms,
+      .voluntary_switches = a.voluntary_switches - b.voluntary_switches,
+      .involuntary_switches = a.involuntary_switches - b.involuntary_switches};
 }
 
 ResourceUse resource_use() {
@@ -91,7 +91,8 @@ NodeUse node_use() {
     return {.busy_ms = nothing, .total_ms = nothing};
   }
   const double ms = 1e3 / static_cast<double>(sysconf(_SC_CLK_TCK));
-  return {.busy_ms = (total - ticks[3] - ticks[4]) * ms, .total_ms = total * ms};
+  return {.busy_ms = (total - ticks[3] - ticks[4]) * ms,
+          .total_ms = total * ms};
 }
 
 double busy_share(const NodeUse& before, const NodeUse& after) {

@@ -85,8 +85,9 @@ class Judge {
     return least;
   }
 
-  // The worst of `measures` over the ranks; 0 where nobody measured.
-  std::pair<double, int> worst_ratio(std::vector<Measure> measures) const {
+  // The worst of `measures` over the ranks; rank -1 where nobody measured.
+  std::pair<double, int> worst_ratio(
+      const std::vector<Measure>& measures) const {
     std::pair<double, int> worst{0, -1};
     for (int rank = 0; rank < evidence_.ranks(); ++rank) {
       const double ratio = ratio_on(rank, measures);
@@ -95,11 +96,16 @@ class Judge {
     return worst;
   }
 
+  // How many times as long the worst of these probes takes. 0: none known. A
+  // probe whose readings scatter has not got worse.
   double ratio_on(int rank, const std::vector<Measure>& measures) const {
     double worst = 0;
     for (const Measure measure : measures) {
       const Change change = of(rank, measure);
-      if (change.known) worst = std::max(worst, change.ratio());
+      if (!change.known) continue;
+      worst =
+          std::max(worst, stands_out(change) ? change.ratio()
+                                             : std::min(change.ratio(), 1.0));
     }
     return worst;
   }
@@ -147,10 +153,12 @@ class Judge {
     const double fma = ratio_on(cpu.rank, {kFmaUs});
     const double memory = ratio_on(cpu.rank, {kRandomNs, kStreamUs});
     if (memory >= rules_.memory_probe && memory > fma * rules_.fma_probe) {
-      return made(
-          Resource::kMemory, cpu,
-          fmt::format("memory {:.1f} x slower, registers {:.2f} x", memory,
-                      fma));
+      Cause cause =
+          made(Resource::kMemory, cpu,
+               fmt::format("memory {:.1f} x slower, registers {:.2f} x", memory,
+                           fma));
+      cause.enter = rules_.enter_memory;
+      return cause;
     }
     return made(Resource::kCompute, cpu,
                 fma >= rules_.fma_probe
@@ -186,28 +194,40 @@ class Judge {
     return all;
   }
 
-  // By its share of the step alone.
+  // By its share of the step alone, which must be as large in the reference:
+  // what came later has to pass the comparison.
   Cause from_the_start() const {
-    const double step = of(0, kStepMs).after;
+    const Change step = of(0, kStepMs);
+    const auto lasting = [&](const Change& part) {
+      return part.known
+                 ? std::min(part.before / step.before, part.after / step.after)
+                 : 0;
+    };
     Cause cause;
+    const auto name = [&](Resource resource, int rank, double share,
+                          const char* reason) {
+      const double cost = share * step.after;
+      if (cost <= cause.cost_ms) return;
+      cause = {resource, rank, cost, 0, true, true, reason};
+    };
     double wire_share = 1;
     for (int rank = 0; rank < evidence_.ranks(); ++rank) {
-      const double data = of(rank, kDataMs).after;
-      const double off = of(rank, kRunDelayMs).known ? stopped(rank).after : 0;
-      wire_share = std::min(wire_share, of(rank, kWireMs).after / step);
-      if (data > rules_.waiting_share * step && data > cause.cost_ms) {
-        cause = {Resource::kInput, rank, data, 0, true, true,
-                 "has waited for data since the reference was taken"};
+      const double data = lasting(of(rank, kDataMs));
+      const double off =
+          of(rank, kRunDelayMs).known ? lasting(stopped(rank)) : 0;
+      wire_share = std::min(wire_share, lasting(of(rank, kWireMs)));
+      if (data > rules_.waiting_share) {
+        name(Resource::kInput, rank, data,
+             "has waited for data since the reference was taken");
       }
-      if (off > rules_.stopped_share * step && off > cause.cost_ms) {
-        cause = {Resource::kCompute, rank, off, 0, true, true,
-                 "was stopped, frozen or paging already in the reference"};
+      if (off > rules_.stopped_share) {
+        name(Resource::kCompute, rank, off,
+             "was stopped, frozen or paging already in the reference");
       }
     }
-    if (wire_share > rules_.waiting_share && cores_idle() &&
-        wire_share * step > cause.cost_ms) {
-      cause = {Resource::kCommunication, -1, wire_share * step, 0, true, true,
-               "has been on the wire since the reference was taken"};
+    if (wire_share > rules_.waiting_share && cores_idle()) {
+      name(Resource::kCommunication, -1, wire_share,
+           "has been on the wire since the reference was taken");
     }
     return cause;
   }
@@ -232,7 +252,8 @@ class Judge {
     Cause cause;
     cause.resource = resource;
     cause.rank = grown.all ? -1 : grown.rank;
-    cause.cost_ms = grown.change.known ? std::max(grown.change.growth(), 0.0) : 0;
+    cause.cost_ms =
+        grown.change.known ? std::max(grown.change.growth(), 0.0) : 0;
     cause.enter = rules_.enter;
     cause.large = grown.change.known && stands_out(grown.change);
     cause.reason = std::move(reason);
@@ -253,8 +274,8 @@ Change change_of(const Evidence& evidence, int rank, Measure measure,
   if (before.size() < least || after.size() < least || least < 1) return {};
   return {.before = median(before),
           .after = median(after),
-          .deviation = std::sqrt(variance_of_median(before) +
-                                 variance_of_median(after)),
+          .deviation =
+              std::sqrt(variance_of_median(before) + variance_of_median(after)),
           .known = true};
 }
 
@@ -273,8 +294,7 @@ Verdict judge(const Evidence& evidence, const VerdictRules& rules,
   for (int m = 0; m < kMeasures; ++m) {
     const auto measure = static_cast<Measure>(m);
     const Grown grown = judge.most(measure);
-    verdict.changes.emplace_back(measure,
-                                 std::pair{grown.rank, grown.change});
+    verdict.changes.emplace_back(measure, std::pair{grown.rank, grown.change});
   }
 
   const auto name = [&](const Cause& cause) {
@@ -289,8 +309,7 @@ Verdict judge(const Evidence& evidence, const VerdictRules& rules,
     // What is hidden behind other work makes no step longer.
     cause.large = cause.large && cause.cost_ms >= least &&
                   step.growth() >= cause.cost_ms / 2;
-    if (cause.large && cause.confirmed &&
-        verdict.resource == Resource::kNone) {
+    if (cause.large && cause.confirmed && verdict.resource == Resource::kNone) {
       name(cause);
     }
   }

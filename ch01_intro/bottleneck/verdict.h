@@ -28,14 +28,16 @@
 //                  are taken nobody moves the bytes, and the link is innocent)
 //
 // The largest cause is named if it costs at least `enter` of the reference
-// step, stands out of the noise, and the step grew with it. A resource that
+// step, stands out of the noise, and the step grew with it. Memory needs less:
+// a neighbour takes a job's cache and bandwidth but never the time that it
+// computes, and the probes have seen it already. A resource that
 // the verdict before named stays until it costs less than `stay`.
 //
 // A job that was starved before its reference was taken shows no growth.
 // Shares of the step that no healthy job has are therefore named in any case:
 // more than half of it waiting for data, or on the wire beside idle cores, or a
-// third of it neither on a core nor waiting for one while it computes. A slow memory from
-// the start on is not seen; give it the reference of a better day.
+// third of it neither on a core nor waiting for one while it computes. A slow
+// memory from the start on is not seen; give it the reference of a better day.
 //
 // none: the step runs as fast as this job can on this machine.
 
@@ -56,9 +58,10 @@ struct VerdictRules {
   std::int64_t min_steps = 8;  // of either kind; with fewer, no verdict
   double enter = 0.30;         // of the reference step
   double stay = 0.15;
-  double enter_queue = 1.0;  // where cores are shared, not withheld
-  double noise = 3;  // deviations of a difference of medians
-  // A probe got worse when it takes so many times as long.
+  double enter_queue = 1.0;    // where cores are shared, not withheld
+  double enter_memory = 0.10;  // a probe that knows nothing of the job agrees
+  double noise = 3;            // deviations of a difference of medians
+  // A probe got worse when it takes so many times as long, beyond its noise.
   double fma_probe = 1.15;
   double memory_probe = 1.30;
   double link_probe = 3;
@@ -82,12 +85,12 @@ Change change_of(const Evidence& evidence, int rank, Measure measure,
 
 struct Cause {
   Resource resource = Resource::kNone;
-  int rank = -1;            // -1: all of them
-  double cost_ms = 0;       // of a watched step
-  double enter = 0;         // the least cost to be named, of the reference
-  bool confirmed = true;    // by the probe that would see it
-  bool large = false;       // enough to be named
-  std::string reason;       // "waits for a core", "link 23 x slower"
+  int rank = -1;          // -1: all of them
+  double cost_ms = 0;     // of a watched step
+  double enter = 0;       // the least cost to be named, of the reference
+  bool confirmed = true;  // by the probe that would see it
+  bool large = false;     // enough to be named
+  std::string reason;     // "waits for a core", "link 23 x slower"
 };
 
 struct Verdict {

@@ -11,8 +11,8 @@
 namespace dai::intro {
 namespace {
 
-constexpr std::array<const char*, 5> kResources = {
-    "none", "input", "compute", "memory", "communication"};
+constexpr std::array<const char*, 5> kResources = {"none", "input", "compute",
+                                                   "memory", "communication"};
 
 std::string who(int rank) {
   return rank < 0 ? "all ranks" : fmt::format("rank {}", rank);
@@ -76,7 +76,8 @@ std::string Verdict::advice() const {
 }
 
 std::string Verdict::table() const {
-  Table measured({"measure (medians)", "rank", "reference", "watched", "ratio"});
+  Table measured(
+      {"measure (medians)", "rank", "reference", "watched", "ratio"});
   for (const auto& [measure, where] : changes) {
     const auto& [rank, change] = where;
     if (!change.known) {
@@ -94,13 +95,13 @@ std::string Verdict::table() const {
                        cost_ms == cause.cost_ms;
     blamed.add_row(
         {to_string(cause.resource), who(cause.rank), number(cause.cost_ms),
-         fmt::format("{:.0f} %", step_ms > 0 ? 100 * cause.cost_ms / step_ms
-                                             : 0),
+         fmt::format("{:.0f} %",
+                     step_ms > 0 ? 100 * cause.cost_ms / step_ms : 0),
          cause.cost_ms > 0 ? cause.reason : "no growth",
-         named               ? "yes"
-         : !cause.large      ? "too small"
-         : !cause.confirmed  ? "not confirmed"
-                             : "smaller"});
+         named              ? "yes"
+         : !cause.large     ? "too small"
+         : !cause.confirmed ? "not confirmed"
+                            : "smaller"});
   }
   return measured.to_string() + "\n" + blamed.to_string();
 }

@@ -35,8 +35,8 @@ class StreamTask : public TrainingTask {
         options_(options),
         stream_(options.input, group.rank(), group.size(),
                 options.input_timeout_s),
-        record_(static_cast<std::size_t>(options.samples *
-                                         (options.window + 1))),
+        record_(
+            static_cast<std::size_t>(options.samples * (options.window + 1))),
         inputs_(at::empty({options.samples, options.window}, at::kLong)),
         targets_(at::empty_like(inputs_)) {}
 
@@ -123,13 +123,14 @@ class MeteredSync : public GradientSync {
 DecoderConfig checked(const WatchedJobOptions& options, ProcessGroup& group) {
   const DecoderConfig config = decoder_config(options.decoder);
   if (!group.device().is_cpu()) {
-    throw UsageError("the verdict rests on CPU times: --device cpu is expected");
+    throw UsageError(
+        "the verdict rests on CPU times: --device cpu is expected");
   }
   if (config.vocab_size <= kByteValues) {
-    throw UsageError(fmt::format("decoder {}: a vocabulary of {}, bytes and the "
-                                 "end of a text need {}",
-                                 config.name, config.vocab_size,
-                                 kByteValues + 1));
+    throw UsageError(
+        fmt::format("decoder {}: a vocabulary of {}, bytes and the "
+                    "end of a text need {}",
+                    config.name, config.vocab_size, kByteValues + 1));
   }
   if (options.samples < 1 || options.window < 1 ||
       options.window > config.max_positions) {
@@ -144,9 +145,8 @@ DecoderConfig checked(const WatchedJobOptions& options, ProcessGroup& group) {
 TrainerOptions trainer_options(const WatchedJobOptions& options) {
   // A job without an end: the rate stays where the warm-up took it.
   return {.microbatches = options.microbatches,
-          .schedule = {.peak = 1e-3,
-                       .warmup_steps = 5,
-                       .total_steps = 1'000'000'000}};
+          .schedule = {
+              .peak = 1e-3, .warmup_steps = 5, .total_steps = 1'000'000'000}};
 }
 
 }  // namespace
@@ -211,7 +211,8 @@ struct WatchedTraining::Job {
     m[kWaitMs] = result.ms[kWait];
     m[kWireMs] = result.ms[kWire];
     m[kComputeCpuMs] = whole.cpu_ms - meters.data.cpu_ms - meters.sync.cpu_ms;
-    m[kStarvedMs] = std::max(0.0, meters.compute.wall_ms - meters.compute.cpu_ms);
+    m[kStarvedMs] =
+        std::max(0.0, meters.compute.wall_ms - meters.compute.cpu_ms);
     m[kRunDelayMs] = meters.compute.run_delay_ms;
     m[kVoluntarySwitches] = whole.voluntary_switches;
     m[kInvoluntarySwitches] = whole.involuntary_switches;

@@ -85,7 +85,7 @@ std::string roof_table(const LayerMeasurement& measurement) {
   }
   if (measurement.exponentials_per_s > 0) {
     table.add_row({"exponentials", si(measurement.exponentials_per_s, "G/s"),
-                   "the fastest of exp, sigmoid and SiLU, out of cache"});
+                   "the fastest of PyTorch's and the decoder's, out of cache"});
   }
   if (measurement.fresh_bytes_per_s > 0) {
     table.add_row({"fresh pages", si(measurement.fresh_bytes_per_s, "GB/s"),

@@ -12,8 +12,8 @@
 
 #include <algorithm>
 
-#include "ch01_intro/first_run/collective_check.h"
 #include "ch01_intro/counter_random.h"
+#include "ch01_intro/first_run/collective_check.h"
 #include "common/timer.h"
 #include "common/torch/c10d_compat.h"
 #include "common/torch/process_group.h"

@@ -113,9 +113,9 @@ TEST(Initialization, NamesAndSeedsGiveStreamsOfTheirOwn) {
 
 TEST(Initialization, RefusesWhatIsNotThere) {
   EXPECT_THROW(initial("model.layers.12.mlp.up_proj.weight", 0, 1), UsageError);
-  EXPECT_THROW(initial("model.norm.weight", 0, 73), std::invalid_argument);
+  EXPECT_THROW(initial("model.norm.weight", 0, 97), std::invalid_argument);
   EXPECT_THROW(initial("model.norm.weight", -1, 1), std::invalid_argument);
-  EXPECT_THROW(initial("model.norm.weight", 73, 0), std::invalid_argument);
+  EXPECT_THROW(initial("model.norm.weight", 97, 0), std::invalid_argument);
   EXPECT_NO_THROW(initial("model.norm.weight", 72, 0));
 }
 

@@ -17,13 +17,14 @@ namespace dai::intro {
 namespace {
 
 void expect_equal_counts(const std::string& model, std::int64_t batch,
-                         std::int64_t seq) {
+                         std::int64_t seq, const DecoderOps& ops) {
   const DecoderConfig config = decoder_config(model);
-  DecoderParts parts(config);
+  DecoderParts parts(config, {.ops = &ops});
   const Decoder decoder(parts);
   const at::Tensor tokens = at::randint(config.vocab_size, {batch, seq},
                                         at::TensorOptions(at::kLong));
-  const StepFlops expected = analytic_flops(config, batch, seq);
+  const StepFlops expected = analytic_flops(
+      config, batch, seq, {.head_gradient_in_forward = &ops == &fused_ops()});
 
   FlopCounter counter;
   const at::Tensor loss = decoder.loss(tokens, tokens);
@@ -34,6 +35,14 @@ void expect_equal_counts(const std::string& model, std::int64_t batch,
                                      expected.term("attention").backward)
       << model;
   EXPECT_THAT(counter.unknown(), ::testing::IsEmpty()) << model;
+}
+
+void expect_equal_counts(const std::string& model, std::int64_t batch,
+                         std::int64_t seq) {
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
+    SCOPED_TRACE(ops->name);
+    expect_equal_counts(model, batch, seq, *ops);
+  }
 }
 
 TEST(DecoderFlops, CounterEqualsThePaperForwardAndBackward) {
