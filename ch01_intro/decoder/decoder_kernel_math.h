@@ -25,6 +25,21 @@ inline constexpr int kBlockThreads = 256;
 // Rows whose share of rms_norm's weight gradient one block adds up.
 inline constexpr int kCudaNormBlock = 16;
 
+// Those rows: block b of norm_blocks(rows) takes [first, last).
+struct NormRows {
+  std::int64_t first, last;
+};
+
+DAI_HOST_DEVICE std::int64_t norm_blocks(std::int64_t rows) {
+  return (rows + kCudaNormBlock - 1) / kCudaNormBlock;
+}
+
+DAI_HOST_DEVICE NormRows norm_rows(std::int64_t block, std::int64_t rows) {
+  const std::int64_t first = block * kCudaNormBlock;
+  const std::int64_t last = first + kCudaNormBlock;
+  return {first, last < rows ? last : rows};
+}
+
 // One step of a sum (or another merge) over a block: values[t] takes in
 // values[t + stride] for t < stride. With strides kBlockThreads / 2, ..., 1 and
 // a barrier before each, values[0] holds everything, in the same order always.
@@ -38,12 +53,14 @@ struct AddFloats {
 };
 
 // Largest element and sum of e^(x - largest) so far (arXiv:1805.02867), in one
-// pass. A NaN among the elements makes the sum NaN.
+// pass. A NaN among the elements makes the sum NaN; -inf, a logit that is ruled
+// out, adds nothing (e^(-inf - -inf) would be NaN while nothing else is known).
 struct OnlineSoftmax {
   float most = -INFINITY;
   float sum = 0;
 
   DAI_HOST_DEVICE OnlineSoftmax with(float x) const {
+    if (x == -INFINITY) return *this;
     if (x > most) return {x, sum * expf(most - x) + 1.0F};
     return {most, sum + expf(x - most)};
   }
@@ -52,7 +69,7 @@ struct OnlineSoftmax {
 struct MergeSoftmax {
   DAI_HOST_DEVICE OnlineSoftmax operator()(OnlineSoftmax a,
                                            OnlineSoftmax b) const {
-    if (b.sum == 0) return a;  // no element: e^(-inf - -inf) would be NaN
+    if (b.sum == 0) return a;  // no element
     if (a.sum == 0) return b;
     const float most = a.most > b.most ? a.most : b.most;
     return {most, a.sum * expf(a.most - most) + b.sum * expf(b.most - most)};
@@ -88,6 +105,13 @@ DAI_HOST_DEVICE SwiGluGradient swiglu_gradient(float dout, float gate,
                                                float up) {
   const float s = sigmoid(gate), silu = gate * s;
   return {dout * up * (s + silu * (1.0F - s)), dout * silu};
+}
+
+// Where element i of rows of `width` lies when the rows are `stride` apart.
+DAI_HOST_DEVICE std::int64_t element_at(std::int64_t i, std::int64_t width,
+                                        std::int64_t stride) {
+  // A 64-bit division takes a GPU longer than all else that it does with i.
+  return stride == width ? i : i / width * stride + i % width;
 }
 
 // Strides of [batch, seq, heads, head_dim] in elements, for input and output.

@@ -20,6 +20,7 @@
 #include "ch01_intro/decoder/decoder_kernels.h"
 #include "ch01_intro/decoder/fused_device.h"
 #include "ch01_intro/decoder/row_ranges.h"
+#include "ch01_intro/decoder/strided_rows.h"
 
 namespace dai::intro {
 namespace {
@@ -61,29 +62,6 @@ auto with_type(const at::Tensor& tensor, Body body) {
   return tensor.scalar_type() == at::kFloat ? body.template operator()<float>()
                                             : body.template operator()<Bf16>();
 }
-
-// [..., width] as rows that lie `stride` apart; copied where that is not so.
-struct Rows {
-  at::Tensor tensor;
-  i64 rows = 0, width = 0, stride = 0;
-
-  explicit Rows(const at::Tensor& t) : tensor(t), width(t.size(-1)) {
-    rows = width == 0 ? 0 : t.numel() / width;
-    stride = t.dim() > 1 ? t.stride(-2) : width;
-    bool regular = t.stride(-1) == 1 || width == 1;
-    for (i64 d = t.dim() - 3; d >= 0; --d) {
-      regular &= t.stride(d) == t.stride(d + 1) * t.size(d + 1);
-    }
-    if (!regular) {
-      tensor = t.contiguous();
-      stride = width;
-    }
-  }
-  template <class T>
-  const T* row(i64 r) const {
-    return const_data<T>(tensor) + r * stride;
-  }
-};
 
 i64 rows_worth_a_thread(i64 width) {
   return std::max<i64>(1, kGrain / std::max<i64>(1, width));
@@ -167,7 +145,7 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table, float sign) {
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
-  const Rows g(gate), u(up);
+  const StridedRows g(gate), u(up);
   const at::Tensor out = at::empty_like(gate, at::MemoryFormat::Contiguous);
   with_type(gate, [&]<class T>() {
     for_row_ranges(g.rows, rows_worth_a_thread(g.width),
@@ -184,7 +162,7 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
 std::array<at::Tensor, 2> swiglu_backward(const at::Tensor& dout,
                                           const at::Tensor& gate,
                                           const at::Tensor& up) {
-  const Rows d(dout), g(gate), u(up);
+  const StridedRows d(dout), g(gate), u(up);
   const at::Tensor dgate = at::empty_like(gate, at::MemoryFormat::Contiguous);
   const at::Tensor dup = at::empty_like(dgate);
   with_type(gate, [&]<class T>() {

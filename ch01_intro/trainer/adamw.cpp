@@ -2,6 +2,7 @@
 #include "ch01_intro/trainer/adamw.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -64,7 +65,6 @@ void AdamW::step(double learning_rate) {
       throw std::logic_error(
           fmt::format("AdamW: parameter {} has no gradient", slice.name));
     }
-    state.step.add_(1);
     Lists& lists = slice.decays ? decaying : free;
     lists.values.push_back(slice.value);
     lists.grads.push_back(slice.grad);
@@ -74,6 +74,7 @@ void AdamW::step(double learning_rate) {
   }
   const auto update = [&](Lists& lists, double weight_decay) {
     if (lists.values.empty()) return;
+    at::_foreach_add_(lists.steps, 1);  // on CUDA one kernel for all of them
     at::_fused_adamw_(lists.values, lists.grads, lists.m, lists.v,
                       /*max_exp_avg_sqs=*/{}, lists.steps, learning_rate,
                       options_.beta1, options_.beta2, weight_decay,

@@ -15,8 +15,9 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wextra>)
 # One source tree, any folder: __FILE__ and debug info carry relative paths.
+# nvcc hands the option on to the host compiler.
 add_compile_options(
-  $<$<COMPILE_LANGUAGE:CXX>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
+  $<$<COMPILE_LANGUAGE:CXX,CUDA>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
 
 if(DAI_SANITIZE)
   add_compile_options(-fsanitize=${DAI_SANITIZE} -fno-sanitize-recover=all

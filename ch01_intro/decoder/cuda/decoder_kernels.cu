@@ -71,10 +71,9 @@ __global__ void rms_norm_backward_kernel(const T* dy, const T* x,
                                          float* dweight_sums, i64 rows,
                                          i64 hidden) {
   __shared__ float shared[kBlockThreads];
-  const i64 first = i64{blockIdx.x} * kCudaNormBlock;
-  const i64 last = min(first + kCudaNormBlock, rows);
+  const NormRows mine = norm_rows(blockIdx.x, rows);
   float* sums = dweight_sums ? dweight_sums + blockIdx.x * hidden : nullptr;
-  for (i64 row = first; row < last; ++row) {
+  for (i64 row = mine.first; row < mine.last; ++row) {
     const i64 at = row * hidden;
     const float s = inverse_rms[row];
     float dot = 0;
@@ -86,7 +85,7 @@ __global__ void rms_norm_backward_kernel(const T* dy, const T* x,
     }
     for (i64 i = threadIdx.x; i < hidden; i += kBlockThreads) {
       const float g = load(dy + at + i), v = load(x + at + i);
-      if (sums) sums[i] = (row == first ? 0.0F : sums[i]) + g * (v * s);
+      if (sums) sums[i] = (row == mine.first ? 0.0F : sums[i]) + g * (v * s);
       if (dx) {
         store(dx + at + i, rms_norm_gradient(g, weight[i], v, s, dot, hidden));
       }
@@ -108,20 +107,24 @@ __global__ void rope_kernel(const T* x, T* y, const float* cos,
 }
 
 template <class T>
-__global__ void swiglu_kernel(const T* gate, const T* up, T* out, i64 n) {
+__global__ void swiglu_kernel(Rows<T> gate, Rows<T> up, T* out, i64 width,
+                              i64 n) {
   const i64 i = i64{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= n) return;
-  const float g = load(gate + i);
-  store(out + i, g * sigmoid(g) * load(up + i));
+  const float g = load(gate.first + element_at(i, width, gate.stride));
+  const float u = load(up.first + element_at(i, width, up.stride));
+  store(out + i, g * sigmoid(g) * u);
 }
 
 template <class T>
-__global__ void swiglu_backward_kernel(const T* dout, const T* gate,
-                                       const T* up, T* dgate, T* dup, i64 n) {
+__global__ void swiglu_backward_kernel(Rows<T> dout, Rows<T> gate, Rows<T> up,
+                                       T* dgate, T* dup, i64 width, i64 n) {
   const i64 i = i64{blockIdx.x} * kBlockThreads + threadIdx.x;
   if (i >= n) return;
   const SwiGluGradient g =
-      swiglu_gradient(load(dout + i), load(gate + i), load(up + i));
+      swiglu_gradient(load(dout.first + element_at(i, width, dout.stride)),
+                      load(gate.first + element_at(i, width, gate.stride)),
+                      load(up.first + element_at(i, width, up.stride)));
   store(dgate + i, g.dgate);
   store(dup + i, g.dup);
 }
@@ -159,7 +162,9 @@ unsigned blocks_for(i64 n, i64 each) {
 
 }  // namespace
 
-// A grid of no blocks is an error to CUDA, no work to us.
+// A grid of no blocks is an error to CUDA, no work to us. A test on the CPU
+// brings a launch of its own: tests/support/cuda_on_cpu.
+#ifndef DAI_LAUNCH_KERNEL
 #define DAI_LAUNCH_KERNEL(kernel, blocks, ...)                  \
   do {                                                          \
     if (const unsigned count = (blocks)) {                      \
@@ -167,6 +172,7 @@ unsigned blocks_for(i64 n, i64 each) {
       DAI_CUDA_CHECK(cudaGetLastError());                       \
     }                                                           \
   } while (false)
+#endif
 
 template <class T>
 void rms_norm(const T* x, const float* weight, float eps, T* y,
@@ -179,7 +185,7 @@ template <class T>
 void rms_norm_backward(const T* dy, const T* x, const float* weight,
                        const float* inverse_rms, T* dx, float* dweight_sums,
                        i64 rows, i64 hidden, cudaStream_t stream) {
-  DAI_LAUNCH_KERNEL(rms_norm_backward_kernel, blocks_for(rows, kCudaNormBlock),
+  DAI_LAUNCH_KERNEL(rms_norm_backward_kernel, blocks_for(norm_blocks(rows), 1),
                     dy, x, weight, inverse_rms, dx, dweight_sums, rows, hidden);
 }
 
@@ -191,16 +197,17 @@ void rope(const T* x, T* y, const float* cos, const float* sin, float sign,
 }
 
 template <class T>
-void swiglu(const T* gate, const T* up, T* out, i64 n, cudaStream_t stream) {
+void swiglu(Rows<T> gate, Rows<T> up, T* out, i64 width, i64 n,
+            cudaStream_t stream) {
   DAI_LAUNCH_KERNEL(swiglu_kernel, blocks_for(n, kBlockThreads), gate, up, out,
-                    n);
+                    width, n);
 }
 
 template <class T>
-void swiglu_backward(const T* dout, const T* gate, const T* up, T* dgate,
-                     T* dup, i64 n, cudaStream_t stream) {
+void swiglu_backward(Rows<T> dout, Rows<T> gate, Rows<T> up, T* dgate, T* dup,
+                     i64 width, i64 n, cudaStream_t stream) {
   DAI_LAUNCH_KERNEL(swiglu_backward_kernel, blocks_for(n, kBlockThreads), dout,
-                    gate, up, dgate, dup, n);
+                    gate, up, dgate, dup, width, n);
 }
 
 template <class T>
@@ -218,8 +225,8 @@ void softmax_loss(T* logits, const i64* target, float* losses, bool gradient,
                                   cudaStream_t);                              \
   template void rope(const T*, T*, const float*, const float*, float,         \
                      const RopeShape&, i64, cudaStream_t);                    \
-  template void swiglu(const T*, const T*, T*, i64, cudaStream_t);            \
-  template void swiglu_backward(const T*, const T*, const T*, T*, T*, i64,    \
+  template void swiglu(Rows<T>, Rows<T>, T*, i64, i64, cudaStream_t);         \
+  template void swiglu_backward(Rows<T>, Rows<T>, Rows<T>, T*, T*, i64, i64,  \
                                 cudaStream_t);                                \
   template void softmax_loss(T*, const i64*, float*, bool, i64, i64,          \
                              cudaStream_t);

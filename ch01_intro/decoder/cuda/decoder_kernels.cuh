@@ -21,7 +21,7 @@ void rms_norm(const T* x, const float* weight, float eps, T* y,
               float* inverse_rms, std::int64_t rows, std::int64_t hidden,
               cudaStream_t stream);
 
-// dweight_sums [ceil(rows / kCudaNormBlock), hidden]: to be added up. dx or
+// dweight_sums [norm_blocks(rows), hidden]: to be added up. dx or
 // dweight_sums may be null.
 template <class T>
 void rms_norm_backward(const T* dy, const T* x, const float* weight,
@@ -33,13 +33,20 @@ template <class T>
 void rope(const T* x, T* y, const float* cos, const float* sin, float sign,
           const RopeShape& shape, std::int64_t pairs, cudaStream_t stream);
 
-// Contiguous, n elements.
+// Rows of the same width, `stride` elements apart.
 template <class T>
-void swiglu(const T* gate, const T* up, T* out, std::int64_t n,
-            cudaStream_t stream);
+struct Rows {
+  const T* first;
+  std::int64_t stride;
+};
+
+// n elements in all; outputs are contiguous.
 template <class T>
-void swiglu_backward(const T* dout, const T* gate, const T* up, T* dgate,
-                     T* dup, std::int64_t n, cudaStream_t stream);
+void swiglu(Rows<T> gate, Rows<T> up, T* out, std::int64_t width,
+            std::int64_t n, cudaStream_t stream);
+template <class T>
+void swiglu_backward(Rows<T> dout, Rows<T> gate, Rows<T> up, T* dgate, T* dup,
+                     std::int64_t width, std::int64_t n, cudaStream_t stream);
 
 template <class T>
 void softmax_loss(T* logits, const std::int64_t* target, float* losses,

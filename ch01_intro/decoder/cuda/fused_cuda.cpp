@@ -17,6 +17,7 @@
 
 #include "ch01_intro/decoder/cuda/decoder_kernels.cuh"
 #include "ch01_intro/decoder/fused_device.h"
+#include "ch01_intro/decoder/strided_rows.h"
 
 namespace dai::intro {
 namespace {
@@ -73,10 +74,10 @@ std::array<at::Tensor, 2> rms_norm_backward(const at::Tensor& dy,
   const at::Tensor g = dy.contiguous(), in = x.contiguous();
   const at::Tensor w = weight.contiguous();
   const i64 hidden = w.numel(), rows = hidden ? in.numel() / hidden : 0;
-  const i64 blocks = (rows + kCudaNormBlock - 1) / kCudaNormBlock;
   const at::Tensor dx = wanted.first ? at::empty_like(in) : at::Tensor();
   const at::Tensor sums =
-      wanted.second ? at::empty({blocks, hidden}, w.options()) : at::Tensor();
+      wanted.second ? at::empty({norm_blocks(rows), hidden}, w.options())
+                    : at::Tensor();
   with_type(in, [&]<class T>() {
     cuda::rms_norm_backward(const_data<T>(g), const_data<T>(in),
                             const_data<float>(w), const_data<float>(inverse),
@@ -101,13 +102,18 @@ at::Tensor rope(const at::Tensor& x, const RopeTable& table, float sign) {
   return y;
 }
 
+template <class T>
+cuda::Rows<T> rows_of(const StridedRows& rows) {
+  return {rows.row<T>(0), rows.stride};
+}
+
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   const OnDevice on(gate);
-  const at::Tensor g = gate.contiguous(), u = up.contiguous();
-  const at::Tensor out = at::empty_like(g);
-  with_type(g, [&]<class T>() {
-    cuda::swiglu(const_data<T>(g), const_data<T>(u), data<T>(out), g.numel(),
-                 on.stream);
+  const StridedRows g(gate), u(up);
+  const at::Tensor out = at::empty_like(gate, at::MemoryFormat::Contiguous);
+  with_type(gate, [&]<class T>() {
+    cuda::swiglu(rows_of<T>(g), rows_of<T>(u), data<T>(out), g.width,
+                 out.numel(), on.stream);
   });
   return out;
 }
@@ -116,12 +122,13 @@ std::array<at::Tensor, 2> swiglu_backward(const at::Tensor& dout,
                                           const at::Tensor& gate,
                                           const at::Tensor& up) {
   const OnDevice on(gate);
-  const at::Tensor d = dout.contiguous(), g = gate.contiguous();
-  const at::Tensor u = up.contiguous();
-  const at::Tensor dgate = at::empty_like(g), dup = at::empty_like(g);
-  with_type(g, [&]<class T>() {
-    cuda::swiglu_backward(const_data<T>(d), const_data<T>(g), const_data<T>(u),
-                          data<T>(dgate), data<T>(dup), g.numel(), on.stream);
+  const StridedRows d(dout), g(gate), u(up);
+  const at::Tensor dgate = at::empty_like(gate, at::MemoryFormat::Contiguous);
+  const at::Tensor dup = at::empty_like(dgate);
+  with_type(gate, [&]<class T>() {
+    cuda::swiglu_backward(rows_of<T>(d), rows_of<T>(g), rows_of<T>(u),
+                          data<T>(dgate), data<T>(dup), g.width, dgate.numel(),
+                          on.stream);
   });
   return {dgate, dup};
 }

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -75,6 +76,56 @@ TEST(DecoderKernelMath, OnlineSoftmaxKeepsNaNWhereverItStands) {
     auto row = random_values(300, 2);
     row[at] = NAN;
     EXPECT_TRUE(std::isnan(softmax_loss(softmax_of(row), row[7]))) << at;
+  }
+}
+
+// A logit of -inf is a token that is ruled out; whole threads may hold nothing
+// else, and the first element of each.
+TEST(DecoderKernelMath, OnlineSoftmaxPassesOverMinusInfinity) {
+  const OpKernels<float> portable = decoder_kernels().back().f32;
+  const i64 vocab = 700, target = 699;
+  for (const i64 kept_every : {2, 3, kBlockThreads, 600}) {
+    auto row = random_values(vocab, 6);
+    for (i64 i = 0; i < vocab; ++i) {
+      if (i % kept_every != kept_every - 1) row[i] = -INFINITY;
+    }
+    row[target] = 1;
+    const OnlineSoftmax all = softmax_of(row);
+    auto gradient = row;
+    float loss = 0;
+    portable.softmax_loss(gradient.data(), &target, &loss, true, 1, vocab);
+    ASSERT_TRUE(std::isfinite(loss));
+    EXPECT_NEAR(softmax_loss(all, row[target]), loss, 2e-5) << kept_every;
+    for (i64 i = 0; i < vocab; ++i) {
+      EXPECT_NEAR(softmax_gradient(all, row[i], i == target), gradient[i],
+                  3e-6);
+    }
+  }
+  const OnlineSoftmax nothing = softmax_of(std::vector<float>(9, -INFINITY));
+  EXPECT_TRUE(std::isnan(softmax_loss(nothing, -INFINITY)));
+}
+
+TEST(DecoderKernelMath, BlocksOfRowsMeetAndCoverAll) {
+  for (const i64 rows : {0, 1, 15, 16, 17, 32, 1000}) {
+    i64 next = 0;
+    for (i64 block = 0; block < norm_blocks(rows); ++block) {
+      const NormRows mine = norm_rows(block, rows);
+      EXPECT_EQ(mine.first, next);
+      EXPECT_GT(mine.last, mine.first);
+      EXPECT_LE(mine.last - mine.first, kCudaNormBlock);
+      next = mine.last;
+    }
+    EXPECT_EQ(next, rows);
+  }
+}
+
+TEST(DecoderKernelMath, ElementsOfRowsThatLieApart) {
+  for (const i64 width : {1, 5, 40}) {
+    for (const i64 stride : {width, width + 3, i64{0}}) {
+      for (i64 i = 0; i < 4 * width; ++i) {
+        EXPECT_EQ(element_at(i, width, stride), i / width * stride + i % width);
+      }
+    }
   }
 }
 

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "ch01_intro/decoder/cpu_product.h"
+#include "ch01_intro/decoder/fused_device.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "common/errors.h"
 
@@ -28,14 +29,20 @@ class DecoderOpsTest : public ::testing::Test {
   ~DecoderOpsTest() override { at::set_num_threads(1); }
 };
 
+// A leaf with the strides of `tensor`: to() would copy a slice into a whole.
+at::Tensor leaf_like(const at::Tensor& tensor, at::ScalarType type) {
+  return at::empty_strided(tensor.sizes(), tensor.strides(), type)
+      .copy_(tensor)
+      .requires_grad_();
+}
+
 // What came out and the gradients of all inputs, for a fixed gradient from
 // above.
 Tensors run(const DecoderOps& ops, const Call& call, const Tensors& inputs,
             at::ScalarType type) {
   Tensors leaves;
   for (const at::Tensor& input : inputs) {
-    // to() keeps strides: views stay views of what they are.
-    leaves.push_back(input.detach().to(type).requires_grad_());
+    leaves.push_back(leaf_like(input, type));
   }
   const at::Tensor out = call(ops, leaves);
   at::Tensor from_above = at::linspace(-1, 1.5, out.numel(), at::kDouble)
@@ -169,6 +176,20 @@ TEST_F(DecoderOpsTest, FusedLinearIsLinear) {
   const Autocast guard(Precision::kBf16, at::kCPU);
   EXPECT_EQ(fused_linear(at::ones({2, 3}), at::ones({4, 3})).scalar_type(),
             at::kBFloat16);
+}
+
+TEST_F(DecoderOpsTest, ChunksOfTheLossAreWholeBlocksWithinTheirBytes) {
+  for (const auto& [device, bytes] :
+       {std::pair{at::kCPU, 16 << 20}, {at::kCUDA, 256 << 20}}) {
+    for (const std::int64_t vocab : {0, 1, 1000, 32000, 128256, 10000000}) {
+      const std::int64_t tokens = loss_chunk_tokens(vocab, device);
+      EXPECT_EQ(tokens % kTokenBlock, 0) << vocab;
+      EXPECT_GE(tokens, kTokenBlock) << vocab;
+      EXPECT_LE(tokens, 4096) << vocab;
+      EXPECT_TRUE(tokens == kTokenBlock || 4 * vocab * tokens <= bytes)
+          << vocab;
+    }
+  }
 }
 
 TEST_F(DecoderOpsTest, NoRowsAreInOrder) {
