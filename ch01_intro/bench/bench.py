@@ -4,7 +4,10 @@
 
 Same weights, same text, same batch, same cores. All programs are started
 first and then take turns, a few steps each, so that what slows the machine
-slows them alike; a ratio is made of neighbouring turns.
+slows them alike; a ratio is made of neighbouring turns. PyTorch's float32
+products go through MKL, which is slow on CPUs that are not Intel's; the fused
+rung takes oneDNN there (decoder/cpu_product.h), and a ratio measured on such a
+CPU holds for such CPUs.
 
   scripts/book bench ch01 --json FILE        (sets up the peer and builds)
 """
@@ -48,7 +51,8 @@ class Program:
     def train(self, steps, keep=True):
         print(steps, file=self.process.stdin, flush=True)
         answer = self.answer()
-        self.peak_rss_bytes, self.loss = answer["peak_rss_bytes"], answer["loss"]
+        self.peak_rss_bytes = answer["peak_rss_bytes"]
+        self.loss = answer["loss"]
         if keep:
             self.turns.append(statistics.median(answer["step_ms"]))
 
@@ -70,6 +74,13 @@ def bootstrap(ours, theirs):
                       statistics.median(o for o, _ in chosen))
     ratios.sort()
     return [ratios[50], ratios[1949]]
+
+
+def cpu_model():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(": ", 1)[1]
+    return "unknown"
 
 
 def shown(command):
@@ -152,6 +163,7 @@ def main():
         [str(ROOT / ".deps/venv/bin/python"), "-c",
          "import torch, json, sys; print(json.dumps({'torch': "
          "torch.__version__, 'python': sys.version.split()[0]}))"], text=True))
+    versions.update(cpu=cpu_model(), date=time.strftime("%Y-%m-%d"))
 
     def step(name, us, theirs):
         return row(name, "training step", "ms", us, theirs, us.turns,
