@@ -37,7 +37,7 @@ ByteStream::ByteStream(const std::string& path, int rank, int ranks,
   if (fd_ < 0) {
     throw UsageError(fmt::format("{}: {}", path_, std::strerror(errno)));
   }
-  struct stat about {};
+  struct stat about{};
   fstat(fd_, &about);
   regular_ = S_ISREG(about.st_mode);
   std::string wrong;
