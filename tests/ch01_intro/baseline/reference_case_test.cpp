@@ -20,7 +20,7 @@ TEST(ReferenceCase, BothRungsTrainAsPythonDoes) {
   }
 }
 
-// A rung whose norm forgets its weight's gradient by a thousandth.
+// A rung whose norm takes another epsilon than the reference's.
 at::Tensor slightly_off(const at::Tensor& x, const at::Tensor& weight,
                         double eps) {
   return naive_ops().rms_norm(x, weight, eps * 1.5);
