@@ -6,62 +6,17 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "ch01_intro/bottleneck/bottleneck_app_options.h"
 #include "ch01_intro/bottleneck/recorded_jobs.h"
-#include "ch01_intro/bottleneck/watched_training.h"
 #include "ch01_intro/recorded/recorded.h"
 #include "common/app.h"
-#include "common/errors.h"
 #include "common/torch/device.h"
-#include "common/torch/process_group.h"
 
 using namespace dai::intro;
 
-struct Options {
-  WatchedJobOptions job;
-  std::int64_t warm_up = 3, reference_steps = 12, window = 12, windows = 4;
-  std::string reference, record;
-  dai::DistributedOptions distributed = {};
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  WatchedJobOptions& job = options.job;
-  set.add("--decoder", job.decoder, "configuration of the decoder");
-  set.add("--microbatches", job.microbatches,
-          "microbatches a step, over all ranks; a multiple of their number");
-  set.add("--samples", job.samples, "samples a microbatch");
-  set.add("--tokens", job.window, "tokens (bytes) a sample");
-  set.add("--input", job.input,
-          "file or named pipe to read, {rank} in it becomes the rank");
-  set.add("--warm-up", options.warm_up, "steps that nobody judges");
-  set.add("--reference-steps", options.reference_steps,
-          "then steps that count as undisturbed");
-  set.add("--window", options.window, "then steps that are judged together");
-  set.add("--windows", options.windows, "so many times, one verdict each");
-  set.add("--reference", options.reference,
-          "a file of --record: its reference, instead of steps of this run");
-  set.add("--record", options.record,
-          "file for the evidence, the last window's");
-  dai::add_distributed_options(set, options.distributed);
-  set.preset("smoke", [&] {
-    job.microbatches = 4;
-    options.windows = 1;
-  });
-}
-
-// Before any step is trained for nothing.
-void check_options(const Options& options) {
-  const std::int64_t least = VerdictRules{}.min_steps;
-  if (options.window < least || options.reference_steps < least ||
-      options.windows < 1) {
-    throw dai::UsageError(fmt::format(
-        "--windows {} of --window {} steps, --reference-steps {}: at least 1 "
-        "window is expected, and {} steps in each",
-        options.windows, options.window, options.reference_steps, least));
-  }
-}
-
 // Of this run or of an earlier one.
-JobEvidence take_reference(const Options& options, WatchedTraining& job) {
+JobEvidence take_reference(const BottleneckAppOptions& options,
+                           WatchedTraining& job) {
   job.observe(options.warm_up);
   if (options.reference.empty()) return job.observe(options.reference_steps);
   return read_evidence(
@@ -70,7 +25,8 @@ JobEvidence take_reference(const Options& options, WatchedTraining& job) {
       .reference;
 }
 
-Verdict watch(dai::App& app, const Options& options, WatchedTraining& job) {
+Verdict watch(dai::App& app, const BottleneckAppOptions& options,
+              WatchedTraining& job) {
   Evidence evidence{.reference = take_reference(options, job)};
   app.print(fmt::format(
       "reference: {} steps {}; watching the next {}\n",
@@ -105,12 +61,12 @@ void examine_the_judge(dai::App& app) {
   }
 }
 
-void run(dai::App& app, Options& options) {
+void run(dai::App& app, BottleneckAppOptions& options) {
   options.job.seed = app.seed();
   options.job.cache_folder = app.cache_dir();
   options.job.input_timeout_s = options.distributed.timeout_s;
   dai::ProcessGroup group = dai::ProcessGroup::connect(
-      app.launch(), options.distributed, [&] { check_options(options); },
+      app.launch(), options.distributed, [&] { options.check(); },
       options.job.to_string());
   dai::set_deterministic_threads();
   app.print(fmt::format("ch01_find_bottleneck: {} on {}\n", group.description(),
@@ -135,13 +91,12 @@ void run(dai::App& app, Options& options) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
-  options.distributed.device = "cpu";
+  BottleneckAppOptions options;
   const dai::AppSpec spec{
       .name = kBottleneckApp,
       .shows = "what limits a job: input, compute, memory, communication, none",
       .example = "scripts/book run ch01_find_bottleneck -n 2",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec,
                       [&](dai::App& app) { run(app, options); });
 }

@@ -1,53 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/memory/memory_plan.h"
+#include "ch01_intro/memory_plan/memory_plan.h"
 
 #include <fmt/format.h>
 
+#include "ch01_intro/memory_proof/ledger_app_options.h"
 #include "ch01_intro/memory_proof/ledger_tables.h"
 #include "ch01_intro/memory_proof/measured_module.h"
 #include "common/app.h"
-#include "common/errors.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
-
-struct Options {
-  std::string model = "bench-9m";
-  std::int64_t batch = 8, seq = 128, steps = 3;
-  std::string rung = "both", precision = "fp32", device = "auto", module,
-              input_shape;
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  set.add("--model", options.model, "decoder: nano-1m, small-5m, bench-9m ...");
-  set.add("--batch", options.batch, "sequences a step");
-  set.add("--seq", options.seq, "tokens of a sequence");
-  set.add("--steps", options.steps, "training steps to watch", 2);
-  set.add("--rung", options.rung, {"naive", "fused", "both"},
-          "the decoder's operations");
-  set.add("--precision", options.precision, {"fp32", "bf16"},
-          "bf16: autocast of matrix products; states stay in float32");
-  set.add("--device", options.device, {"auto", "cpu", "cuda"},
-          "where to train; on cuda the caching allocator's counters are read");
-  set.add("--module", options.module,
-          "a TorchScript file (torch.jit.save) instead of the decoder, on cpu");
-  set.add("--input-shape", options.input_shape,
-          "its inputs, such as 8x128:int64:50257,8x16");
-  const auto preset = [&](const char* name, const char* model,
-                          std::int64_t batch, std::int64_t seq,
-                          std::int64_t steps = 3) {
-    set.preset(name, [&options, model, batch, seq, steps] {
-      options.steps = steps;
-      options.model = model;
-      options.batch = batch;
-      options.seq = seq;
-    });
-  };
-  preset("smoke", "nano-1m", 4, 64, /*steps=*/2);
-  preset("laptop", "bench-9m", 8, 128);
-  preset("gpu24", "base-110m", 8, 1024);
-  preset("gpu80", "large-730m", 8, 1024);
-}
 
 void prove(dai::App& app, const std::string& rung, const MemoryPlan& plan,
            const MeasuredStep& measured) {
@@ -71,20 +33,17 @@ void prove(dai::App& app, const std::string& rung, const MemoryPlan& plan,
   }
 }
 
-void run_decoder(dai::App& app, const Options& options) {
+void run_decoder(dai::App& app, const LedgerAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
   dai::set_deterministic_threads();
-  PlanSetup setup{decoder_config(options.model), options.batch, options.seq};
-  setup.bf16 = options.precision == "bf16";
-  setup.check();
   app.print(
       fmt::format("ch01_memory_ledger: {} in {} on {}, {} sequences of {}\n",
                   options.model, options.precision,
                   dai::describe_device(device), options.batch, options.seq));
   nlohmann::ordered_json timelines;
-  for (const std::string rung : {"naive", "fused"}) {
-    if (options.rung != rung && options.rung != "both") continue;
-    setup.rung = rung_from_string(rung);
+  for (const Rung of : options.rungs()) {
+    const std::string rung = to_string(of);
+    const PlanSetup setup = options.setup(of);
     const MemoryPlan plan = plan_memory(setup);
     app.print(fmt::format("\n{}: predicted from the configuration alone\n{}",
                           rung, prediction_table(plan)));
@@ -104,14 +63,7 @@ void run_decoder(dai::App& app, const Options& options) {
   if (!timelines.empty()) app.attach("memory_timeline", timelines);
 }
 
-void run_module(dai::App& app, const Options& options) {
-  if (options.input_shape.empty()) {
-    throw dai::UsageError(
-        "--module needs --input-shape, such as 8x128:int64:50257,8x16");
-  }
-  if (options.device == "cuda") {
-    throw dai::UsageError("--module is measured on the CPU: --device cuda");
-  }
+void run_module(dai::App& app, const LedgerAppOptions& options) {
   const auto inputs = parse_input_shapes(options.input_shape);
   dai::set_deterministic_threads();
   const MeasuredModule measured =
@@ -138,14 +90,15 @@ void run_module(dai::App& app, const Options& options) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
+  LedgerAppOptions options;
   const dai::AppSpec spec{
       .name = "ch01_memory_ledger",
       .shows =
           "where the bytes of a training step go, predicted, then measured",
       .example = "scripts/book run ch01_memory_ledger -- --model small-5m",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
+    options.check();
     options.module.empty() ? run_decoder(app, options)
                            : run_module(app, options);
   });

@@ -9,50 +9,11 @@
 
 #include "ch01_intro/module_file/input_spec.h"
 #include "ch01_intro/module_file/script_module.h"
-#include "ch01_intro/profiled_step/decoder_step.h"
+#include "ch01_intro/profiled_step/profile_app_options.h"
 #include "common/app.h"
-#include "common/errors.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
-
-struct Options {
-  DecoderStepOptions decoder;
-  ProfileStepOptions profile;
-  std::int64_t rows = 20;
-  std::string module, input_shape;
-  std::string device = "auto";
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  set.add("--model", options.decoder.model, "named decoder configuration");
-  set.add("--batch", options.decoder.batch, "sequences a step");
-  set.add("--seq", options.decoder.seq, "tokens a sequence");
-  set.add("--rung", options.decoder.rung, {"naive", "fused"},
-          "plain operators, or one pass each");
-  set.add("--steps", options.profile.steps, "steps to record");
-  set.add("--warm-up", options.profile.warm_up, "steps before", 0);
-  set.add("--rows", options.rows, "operators to print");
-  set.add("--module", options.module,
-          "a TorchScript file instead of a decoder");
-  set.add("--input-shape", options.input_shape,
-          "inputs of --module: 8x128:int64:50257,8x16");
-  set.add("--device", options.device, {"auto", "cpu", "cuda"}, "where to run");
-  const auto preset = [&](const char* name, const char* model,
-                          std::int64_t batch, std::int64_t seq,
-                          std::int64_t steps) {
-    set.preset(name, [&options, model, batch, seq, steps] {
-      options.decoder.model = model;
-      options.decoder.batch = batch;
-      options.decoder.seq = seq;
-      options.profile.steps = steps;
-    });
-  };
-  preset("smoke", "nano-1m", 2, 64, 2);
-  preset("laptop", "bench-9m", 8, 128, 5);
-  preset("gpu24", "base-110m", 8, 1024, 10);
-  preset("gpu80", "large-730m", 8, 2048, 10);
-}
 
 // What holds for any step that was recorded.
 void report(dai::App& app, const StepReport& report, std::int64_t rows) {
@@ -82,7 +43,8 @@ void report(dai::App& app, const StepReport& report, std::int64_t rows) {
   if (app.tracing()) app.set_merged_trace(report.trace);
 }
 
-void profile_decoder(dai::App& app, const Options& options, at::Device device) {
+void profile_decoder(dai::App& app, const ProfileAppOptions& options,
+                     at::Device device) {
   DecoderStep step(options.decoder, device);
   const StepReport measured =
       profile_step([&] { step(); }, device, options.profile);
@@ -114,7 +76,8 @@ void profile_decoder(dai::App& app, const Options& options, at::Device device) {
   report(app, measured, options.rows);
 }
 
-void profile_module(dai::App& app, const Options& options, at::Device device) {
+void profile_module(dai::App& app, const ProfileAppOptions& options,
+                    at::Device device) {
   ScriptModule module = ScriptModule::load(options.module, device);
   const auto inputs =
       make_inputs(parse_input_shapes(options.input_shape), app.seed(), device);
@@ -134,16 +97,14 @@ void profile_module(dai::App& app, const Options& options, at::Device device) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
+  ProfileAppOptions options;
   const dai::AppSpec spec{
       .name = "ch01_profile_step",
       .shows = "where a training step's time goes and how many FLOPs it takes",
       .example = "scripts/book run ch01_profile_step -- --trace step.json",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
-    if (options.module.empty() != options.input_shape.empty()) {
-      throw dai::UsageError("--module and --input-shape go together");
-    }
+    options.check();
     options.decoder.seed = app.seed();
     options.profile.trace = app.tracing();
     const at::Device device = dai::choose_device(options.device, app.launch());

@@ -6,8 +6,7 @@
 
 #include <cstdlib>
 
-#include "ch01_intro/placement/layer_times.h"
-#include "ch01_intro/placement/machine_roofs.h"
+#include "ch01_intro/placement/roofline_app_options.h"
 #include "ch01_intro/recorded/recorded.h"
 #include "common/app.h"
 #include "common/torch/device.h"
@@ -15,53 +14,6 @@
 using namespace dai::intro;
 
 constexpr const char* kName = "ch01_roofline";
-
-struct Options {
-  std::int64_t threads = 1;
-  std::string decoder = "bench-9m", device = "auto", rung = "fused";
-  std::string record, recorded;
-  LayerShapes shapes;
-  RoofOptions roofs;
-  LayerTimeOptions times;
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  set.add("--decoder", options.decoder, "whose layers are placed");
-  set.add("--batch", options.shapes.batch, "sequences");
-  set.add("--seq", options.shapes.sequence, "tokens of each");
-  set.add("--rung", options.rung, {"naive", "fused"},
-          "plain operators, or one pass each");
-  set.add("--device", options.device, {"auto", "cpu", "cuda"},
-          "where they run");
-  set.add("--threads", options.threads,
-          "that share a product on the CPU; 0: as many as OMP_NUM_THREADS says",
-          0);
-  set.add("--peak-seconds", options.roofs.search.seconds,
-          "to search the fastest matrix product, for each dtype");
-  set.add("--largest", options.roofs.search.largest,
-          "side of the largest matrix that the search tries", 256);
-  set.add("--layer-seconds", options.times.seconds, "to time each layer");
-  set.add("--record", options.record, "write this machine's measurement there");
-  set.add("--recorded", options.recorded,
-          "the measurement that --smoke judges; left out: the committed one");
-  options.roofs.search.seconds = 5;
-  set.preset("smoke", [&] {
-    options.decoder = "nano-1m";
-    options.shapes = {.batch = 2, .sequence = 64};
-    options.roofs.search.largest = 512;
-    options.roofs.search.seconds = 0.3;
-    options.roofs.bandwidth_seconds = 0.01;
-    options.roofs.memory_bytes = 64 << 20;
-    options.times.seconds = 0.005;
-  });
-  const auto gpu = [&] {
-    options.roofs.search.largest = 16384;
-    options.decoder = "smollm2-135m";
-    options.shapes = {.batch = 8, .sequence = 1024};
-  };
-  set.preset("gpu24", gpu);
-  set.preset("gpu80", gpu);
-}
 
 void show(dai::App& app, const std::string& what,
           const LayerMeasurement& measurement, const RooflineVerdict& verdict) {
@@ -71,11 +23,9 @@ void show(dai::App& app, const std::string& what,
                         roof_table(measurement), layer_table(verdict)));
 }
 
-void run(dai::App& app, Options& options) {
-  const at::Device device = dai::choose_device(options.device, app.launch());
+void run(dai::App& app, RooflineAppOptions& options) {
+  options.resolve(app.launch(), app.seed());
   const DecoderConfig config = decoder_config(options.decoder);
-  options.shapes.fused = options.rung == "fused";
-  options.times.ops = options.shapes.fused ? &fused_ops() : &naive_ops();
   const std::int64_t expected = expected_product_flops(config, options.shapes);
   const std::string path = options.recorded.empty()
                                ? recorded_path("roofline.json")
@@ -84,9 +34,8 @@ void run(dai::App& app, Options& options) {
   if (options.threads > 0) {
     at::set_num_threads(static_cast<int>(options.threads));
   }
-  options.roofs.device = options.times.device = device;
-  options.roofs.seed = options.times.seed = app.seed();
-  app.print(fmt::format("{}: on {}\n", kName, dai::describe_device(device)));
+  app.print(fmt::format("{}: on {}\n", kName,
+                        dai::describe_device(options.roofs.device)));
 
   LayerMeasurement live;
   measure_roofs(options.roofs, live);
@@ -120,12 +69,12 @@ void run(dai::App& app, Options& options) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
+  RooflineAppOptions options;
   const dai::AppSpec spec{
       .name = kName,
       .shows = "what bounds each layer: peak, bandwidth by level, placements",
       .example = "scripts/book run ch01_roofline -- --json roofline.json",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec,
                       [&](dai::App& app) { run(app, options); });
 }

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "ch01_intro/recorded/recorded.h"
-#include "ch01_intro/shapes/cpu_rule_measured.h"
+#include "ch01_intro/shapes/advisor_app_options.h"
 #include "ch01_intro/shapes/shape_report.h"
 #include "common/app.h"
 #include "common/torch/device.h"
@@ -13,70 +13,6 @@
 using namespace dai::intro;
 
 constexpr const char* kName = "ch01_shape_advisor";
-
-struct Options {
-  std::int64_t threads = 1;
-  std::string gpu = "H100", model;
-  std::int64_t hidden = 0, heads = 0, kv_heads = 0, ffn = 0, vocab = 0;
-  std::int64_t batch = 1, sequence = 2048, tensor_parallel = 1;
-  std::string dtype = "both", record, recorded;
-  CpuRuleOptions rule;
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  set.add("--gpu", options.gpu, "the GPU to advise for, such as A100");
-  set.add("--model", options.model,
-          "a decoder's name; left out: llama-8b with GPT-2's vocabulary of "
-          "50257 and an ffn of 8/3 hidden");
-  set.add("--hidden", options.hidden, "instead of the model's; 0: its own", 0);
-  set.add("--heads", options.heads, "likewise", 0);
-  set.add("--kv-heads", options.kv_heads, "likewise", 0);
-  set.add("--ffn", options.ffn, "likewise", 0);
-  set.add("--vocab", options.vocab, "likewise", 0);
-  set.add("--batch", options.batch, "sequences in a microbatch");
-  set.add("--seq", options.sequence, "tokens of each");
-  set.add("--tensor-parallel", options.tensor_parallel, "ranks that share it");
-  set.add("--dtype", options.dtype, {"fp32", "bf16", "both"},
-          "of the products measured on this CPU");
-  set.add("--threads", options.threads,
-          "that share a product on the CPU; 0: as many as OMP_NUM_THREADS says",
-          0);
-  set.add("--size", options.rule.base,
-          "about how large the sizes are that are tried on this CPU", 256);
-  set.add("--record", options.record, "write this machine's measurement there");
-  set.add("--recorded", options.recorded,
-          "the measurement that --smoke judges; left out: the committed one");
-  set.preset("smoke", [&] {
-    options.rule = {.base = 384,
-                    .other = 128,
-                    .sizes = 3,
-                    .rounds = 3,
-                    .pairs = 7,
-                    .calls = 1};
-  });
-}
-
-ShapeQuestion question_of(const Options& options) {
-  DecoderConfig model =
-      decoder_config(options.model.empty() ? "llama-8b" : options.model);
-  if (options.model.empty()) {
-    model.name = "llama-8b, sizes not rounded";
-    model.vocab_size = 50257;
-    model.ffn = 8 * model.hidden / 3;
-  }
-  const auto take = [](std::int64_t given, std::int64_t& size) {
-    if (given > 0) size = given;
-  };
-  take(options.hidden, model.hidden);
-  take(options.heads, model.heads);
-  take(options.kv_heads, model.kv_heads);
-  take(options.ffn, model.ffn);
-  take(options.vocab, model.vocab_size);
-  return {.model = model,
-          .batch = options.batch,
-          .sequence = options.sequence,
-          .tensor_parallel = options.tensor_parallel};
-}
 
 // The rule is proved on what was measured here, or, in a smoke run, recorded.
 void prove(dai::App& app, const CpuRuleMeasurement& judged) {
@@ -89,7 +25,7 @@ void prove(dai::App& app, const CpuRuleMeasurement& judged) {
       verdict.worst_slowdown, kRuleSlowdown);
 }
 
-void measure(dai::App& app, Options& options) {
+void measure(dai::App& app, AdvisorAppOptions& options) {
   auto record = nlohmann::ordered_json::array();
   options.rule.seed = app.seed();
   if (options.threads > 0) {
@@ -116,9 +52,9 @@ void measure(dai::App& app, Options& options) {
   if (!options.record.empty()) write_recorded(options.record, kName, record);
 }
 
-void run(dai::App& app, Options& options) {
+void run(dai::App& app, AdvisorAppOptions& options) {
   const Gpu& gpu = named_gpu(options.gpu);
-  const ShapeQuestion question = question_of(options);
+  const ShapeQuestion question = options.question();
   const ShapeAdvice advice = advise(question, gpu);
   app.print(fmt::format(
       "{}: {} on {} ({} SMs), {} x {} tokens, {} rank(s), bf16\n\n{}\n{}\n"
@@ -152,14 +88,14 @@ void run(dai::App& app, Options& options) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
+  AdvisorAppOptions options;
   const dai::AppSpec spec{
       .name = kName,
       .shows = "which sizes of a decoder a GPU and this CPU like, and why",
       .example =
           "scripts/book run ch01_shape_advisor -- --gpu A100 --vocab "
           "50257",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec,
                       [&](dai::App& app) { run(app, options); });
 }

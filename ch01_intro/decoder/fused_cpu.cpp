@@ -19,6 +19,7 @@
 #include "ch01_intro/decoder/cpu_product.h"
 #include "ch01_intro/decoder/decoder_kernels.h"
 #include "ch01_intro/decoder/fused_device.h"
+#include "ch01_intro/decoder/loss_chunk.h"
 #include "ch01_intro/decoder/row_ranges.h"
 #include "ch01_intro/decoder/strided_rows.h"
 
@@ -32,8 +33,6 @@ constexpr i64 kGrain = 1 << 14;
 // Rows whose weight gradients are added by one thread, one after the other;
 // the blocks' sums are then added in order. Fixed, and so are the bits.
 constexpr i64 kNormBlock = 64;
-// token_loss: vocabulary entries in one task's share of dhead.
-constexpr i64 kVocabBlock = 1024;
 
 const DecoderKernels& kernels() {
   static const DecoderKernels widest = decoder_kernels().front();
@@ -199,7 +198,8 @@ class ChunkedLoss {
         head_(head.to(type).contiguous()),
         targets_(targets.contiguous()),
         losses_(at::empty({tokens_}, hidden_.options().dtype(at::kFloat))) {
-    const i64 chunk = std::min(tokens_, loss_chunk_tokens(vocab_, at::kCPU));
+    const i64 chunk =
+        std::min(tokens_, loss_chunk_tokens(vocab_, kCpuLossBytes));
     logits_ = at::empty({chunk, vocab_}, hidden_.options());
     if (wanted.first) dhidden_ = at::empty_like(hidden_);
     if (wanted.second) {

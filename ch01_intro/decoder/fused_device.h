@@ -58,20 +58,4 @@ const FusedDevice& fused_cpu();
 // Throws dai::Unavailable where the library is absent.
 const FusedDevice& fused_cuda();
 
-// Tokens in one task's matrix products on the CPU.
-inline constexpr std::int64_t kTokenBlock = 64;
-
-// Tokens whose logits are held at once, the same for a shape on any machine
-// and any number of threads: it decides the order of dhead's sum. On the CPU
-// 16 MiB of float32 logits, for an L3 cache of 32: from 8 to 16 MiB made no
-// difference on one, and more tokens make more tasks. A GPU wants fewer and
-// larger kernels.
-inline std::int64_t loss_chunk_tokens(std::int64_t vocab,
-                                      at::DeviceType device) {
-  const std::int64_t bytes = std::int64_t{device == at::kCUDA ? 256 : 16} << 20;
-  const std::int64_t rows = bytes / (4 * std::max<std::int64_t>(vocab, 1));
-  return std::clamp<std::int64_t>(rows / kTokenBlock * kTokenBlock, kTokenBlock,
-                                  4096);
-}
-
 }  // namespace dai::intro

@@ -2,8 +2,9 @@
 #pragma once
 
 // Training steps of the real trainer on a real decoder, with every byte
-// watched: what a plan (ch01_intro/memory/memory_plan.h) is measured against.
-// The tokens are drawn from the seed, since only their number matters here.
+// watched: what a plan (ch01_intro/memory_plan/memory_plan.h) is measured
+// against. The tokens are drawn from the seed, since only their number matters
+// here.
 //
 //   MeasuredStep step = measure_steps(setup, /*steps=*/3, 1234, at::kCPU);
 //   step.states[MemoryCategory::kOptimizer];
@@ -25,7 +26,7 @@
 #include <vector>
 
 #include "ch01_intro/memory/allocation_log.h"
-#include "ch01_intro/memory/memory_plan.h"
+#include "ch01_intro/memory_plan/memory_plan.h"
 
 namespace dai::intro {
 

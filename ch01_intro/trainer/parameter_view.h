@@ -22,11 +22,12 @@
 #include <string>
 #include <vector>
 
+#include "ch01_intro/trainer/squared_sum.h"
+
 #include "ch01_intro/named_parameter.h"
 
 namespace dai::intro {
 
-inline constexpr std::int64_t kNormBlock = 65536;
 // Elements; a multiple of every vector width that PyTorch's kernels use. A
 // slice begins at a multiple of it, so that no element changes between the
 // vectors and the scalar rest of a kernel, which round differently.

@@ -10,9 +10,14 @@
 //
 // Torch-free. Not a number stays not a number.
 
+#include <cstdint>
 #include <span>
 
 namespace dai::intro {
+
+// Elements of a parameter whose squares are one such sum; a gradient's norm is
+// then a sum of blocks, whoever holds them (parameter_view.h).
+inline constexpr std::int64_t kNormBlock = 65536;
 
 double squared_sum(std::span<const float> values);
 

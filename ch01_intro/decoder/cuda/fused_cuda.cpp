@@ -17,6 +17,7 @@
 
 #include "ch01_intro/decoder/cuda/decoder_kernels.cuh"
 #include "ch01_intro/decoder/fused_device.h"
+#include "ch01_intro/decoder/loss_chunk.h"
 #include "ch01_intro/decoder/strided_rows.h"
 
 namespace dai::intro {
@@ -150,7 +151,7 @@ LossAndGradients token_loss(const at::Tensor& hidden, const at::Tensor& head,
   const at::Tensor dhead =
       wanted.second ? at::zeros(w.sizes(), w.options().dtype(at::kFloat))
                     : at::Tensor();
-  const i64 chunk = std::min(tokens, loss_chunk_tokens(vocab, at::kCUDA));
+  const i64 chunk = std::min(tokens, loss_chunk_tokens(vocab, kCudaLossBytes));
   const at::Tensor all_logits = at::empty({chunk, vocab}, h.options());
   for (i64 begin = 0; begin < tokens; begin += chunk) {
     const i64 count = std::min(chunk, tokens - begin);

@@ -16,6 +16,7 @@
 
 #include "ch01_intro/decoder/decoder_ops.h"
 #include "ch01_intro/decoder/fused_device.h"
+#include "ch01_intro/decoder/loss_chunk.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "common/errors.h"
 #include "common/torch/device.h"
@@ -154,7 +155,7 @@ TEST_F(DecoderOpsCuda, ChunksOfTheLossAreOneLoss) {
   // The product that sums over it rounds to the target's -1 in each of 300000
   // terms of some 1e-6, in an order that is the library's.
   const std::int64_t vocab = 300000;
-  const std::int64_t tokens = 2 * loss_chunk_tokens(vocab, at::kCUDA) + 5;
+  const std::int64_t tokens = 2 * loss_chunk_tokens(vocab, kCudaLossBytes) + 5;
   const at::Tensor targets = at::randint(vocab, {tokens}, at::kLong);
   expect_devices_agree(
       [&](const Tensors& in) {

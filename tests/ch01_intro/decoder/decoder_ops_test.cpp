@@ -14,6 +14,7 @@
 
 #include "ch01_intro/decoder/cpu_product.h"
 #include "ch01_intro/decoder/fused_device.h"
+#include "ch01_intro/decoder/loss_chunk.h"
 #include "ch01_intro/trainer/autocast.h"
 #include "common/errors.h"
 
@@ -179,10 +180,9 @@ TEST_F(DecoderOpsTest, FusedLinearIsLinear) {
 }
 
 TEST_F(DecoderOpsTest, ChunksOfTheLossAreWholeBlocksWithinTheirBytes) {
-  for (const auto& [device, bytes] :
-       {std::pair{at::kCPU, 16 << 20}, {at::kCUDA, 256 << 20}}) {
+  for (const std::int64_t bytes : {kCpuLossBytes, kCudaLossBytes}) {
     for (const std::int64_t vocab : {0, 1, 1000, 32000, 128256, 10000000}) {
-      const std::int64_t tokens = loss_chunk_tokens(vocab, device);
+      const std::int64_t tokens = loss_chunk_tokens(vocab, bytes);
       EXPECT_EQ(tokens % kTokenBlock, 0) << vocab;
       EXPECT_GE(tokens, kTokenBlock) << vocab;
       EXPECT_LE(tokens, 4096) << vocab;

@@ -7,7 +7,6 @@
 #include <string>
 #include <tuple>
 
-#include "ch01_intro/decoder/fused_device.h"
 #include "ch01_intro/memory_proof/ledger_tables.h"
 #include "common/errors.h"
 #include "common/torch/device.h"
@@ -78,13 +77,6 @@ TEST(MeasuredStep, AnUntiedHeadHasStatesOfItsOwn) {
   EXPECT_EQ(measured.activations, plan.total(C::kActivations));
   EXPECT_LE(worst_peak_error(plan, measured), 0.05)
       << comparison_table(plan, measured);
-}
-
-TEST(MeasuredStep, ThePlansChunkIsTheFusedLosss) {
-  for (const std::int64_t vocab :
-       {1, 100, 1536, 16384, 32768, 128256, 1 << 24}) {
-    EXPECT_EQ(planned_chunk_tokens(vocab), loss_chunk_tokens(vocab, at::kCPU));
-  }
 }
 
 TEST(MeasuredStep, TimelineAndModulesHoldThePeak) {

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "ch01_intro/memory/scale_plan.h"
+#include "ch01_intro/memory_plan/scale_plan.h"
 
 namespace dai::intro {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/memory/memory_plan.h"
+#include "ch01_intro/memory_plan/memory_plan.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ch01_intro/decoder/loss_chunk.h"
+#include "ch01_intro/trainer/squared_sum.h"
 #include "common/errors.h"
 
 namespace dai::intro {
@@ -14,8 +16,6 @@ namespace {
 
 using C = MemoryCategory;
 constexpr std::int64_t kBf16 = 2, kFloat = 4, kDouble = 8, kLong = 8;
-constexpr std::int64_t kNormBlock = 65536;  // elements, of parameter_view.h
-constexpr std::int64_t kVocabBlock = 1024;  // rows, of fused_cpu.cpp
 
 class Writer {
  public:
@@ -159,7 +159,7 @@ void plan_peaks(MemoryPlan& plan, const PlanSetup& setup) {
   if (fused) {
     const std::int64_t product = setup.bf16 ? kBf16 : kFloat;
     const std::int64_t chunk =
-        std::min(tokens, planned_chunk_tokens(config.vocab_size));
+        std::min(tokens, loss_chunk_tokens(config.vocab_size, kCpuLossBytes));
     forward = {"forward", "head: logits of a chunk, the hidden states",
                forward_end + chunk * config.vocab_size * product + stream +
                    tokens * kFloat};
@@ -220,12 +220,6 @@ void PlanSetup::check() const {
         fmt::format("sequences of {} tokens: decoder {} has {} positions", seq,
                     config.name, config.max_positions));
   }
-}
-
-std::int64_t planned_chunk_tokens(std::int64_t vocab) {
-  constexpr std::int64_t kChunkBytes = 16 << 20, kBlock = 64, kMost = 4096;
-  const std::int64_t rows = kChunkBytes / (kFloat * vocab);
-  return std::clamp(rows / kBlock * kBlock, kBlock, kMost);
 }
 
 std::int64_t MemoryPlan::total(MemoryCategory category) const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/memory/memory_plan.h"
+#include "ch01_intro/memory_plan/memory_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -70,8 +70,4 @@ struct MemoryPlan {
 
 MemoryPlan plan_memory(const PlanSetup& setup);
 
-// Tokens whose logits the fused loss holds at once: fused_device.h's rule, told
-// again here so that a plan needs no tensor library.
-std::int64_t planned_chunk_tokens(std::int64_t vocab);
-
 }  // namespace dai::intro

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch01_intro/memory/scale_plan.h"
+#include "ch01_intro/memory_plan/scale_plan.h"
 
 #include <gtest/gtest.h>
 
