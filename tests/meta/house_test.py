@@ -117,7 +117,11 @@ class RulesCanFail(Copy):
 
     def test_a_path_that_never_ran_is_not_claimed(self):
         self.edit("ch01_intro/README.md", " (never executed)", "")
-        self.assert_broken("executed", "needs is")
+        self.assert_broken("executed", "the record says")
+
+    def test_seconds_are_not_typed(self):
+        self.edit("ch01_intro/README.md", "(smoke)", "0 (smoke)")
+        self.assert_broken("executed", "the record says")
 
     def test_chapter_claimed_before_it_is_built(self):
         self.edit("README.md", "not yet built", "try it")
