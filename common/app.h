@@ -52,8 +52,10 @@ class OptionSet {
  public:
   explicit OptionSet(CLI::App& cli) : cli_(cli) {}
 
+  // Numbers outside [min, max], and double ones that are not finite, exit 2.
   void add(const std::string& flag, std::int64_t& value,
-           const std::string& help, std::int64_t min = 1);
+           const std::string& help, std::int64_t min = 1,
+           std::int64_t max = 1'000'000'000);
   void add(const std::string& flag, double& value, const std::string& help,
            double min = 0);
   void add(const std::string& flag, std::string& value,

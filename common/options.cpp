@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "common/closest_match.h"
@@ -130,30 +131,34 @@ std::string chosen_preset(bool smoke, const std::string& preset) {
 
 template <typename T>
 void add_number(CLI::App& cli, const std::string& flag, T& value,
-                const std::string& help, T min) {
+                const std::string& help, T min, T max) {
   cli.add_option(flag, value, help)
       ->capture_default_str()
       ->type_name(std::is_integral_v<T> ? "N" : "X")
-      ->check([min](const std::string& given) -> std::string {
+      ->check([min, max](const std::string& given) -> std::string {
         T number{};
         if (!CLI::detail::lexical_cast(given, number)) {
           return fmt::format("'{}' is not a number", given);
         }
-        if (number >= min) return "";
-        return fmt::format("{} is below the least value, {}", given, min);
+        if (!(number >= min)) {
+          return fmt::format("{} is below the least value, {}", given, min);
+        }
+        if (number <= max) return "";
+        return fmt::format("{} is above the largest value, {}", given, max);
       });
 }
 
 }  // namespace
 
 void OptionSet::add(const std::string& flag, std::int64_t& value,
-                    const std::string& help, std::int64_t min) {
-  add_number(cli_, flag, value, help, min);
+                    const std::string& help, std::int64_t min,
+                    std::int64_t max) {
+  add_number(cli_, flag, value, help, min, max);
 }
 
 void OptionSet::add(const std::string& flag, double& value,
                     const std::string& help, double min) {
-  add_number(cli_, flag, value, help, min);
+  add_number(cli_, flag, value, help, min, std::numeric_limits<double>::max());
 }
 
 void OptionSet::add(const std::string& flag, std::string& value,
@@ -204,7 +209,8 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   bool smoke = false;
   std::string preset = app.preset_;  // for --help to show
   std::string config;
-  set.add("--seed", seed, "seed of every random stream", 0);
+  set.add("--seed", seed, "seed of every random stream", 0,
+          std::numeric_limits<std::int64_t>::max());
   set.add_flag("--smoke", smoke, "the smallest real run: --preset smoke");
   set.add("--preset", preset, {std::begin(kPresets), std::end(kPresets)},
           "set of sizes");

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ch01_intro/memory_plan/memory_fit.h"
 #include "ch01_intro/memory_proof/ledger_app_options.h"
 #include "ch01_intro/memory_proof/ledger_tables.h"
 #include "ch01_intro/memory_proof/measured_module.h"
@@ -44,6 +45,7 @@ void run_decoder(dai::App& app, const LedgerAppOptions& options) {
   for (const Rung of : options.rungs()) {
     const std::string rung = to_string(of);
     const PlanSetup setup = options.setup(of);
+    if (device.is_cpu()) check_fits(setup, free_memory_bytes());
     const MemoryPlan plan = plan_memory(setup);
     app.print(fmt::format("\n{}: predicted from the configuration alone\n{}",
                           rung, prediction_table(plan)));

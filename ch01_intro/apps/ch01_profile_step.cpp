@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "ch01_intro/memory_plan/memory_fit.h"
 #include "ch01_intro/module_file/input_spec.h"
 #include "ch01_intro/module_file/script_module.h"
 #include "ch01_intro/profiled_step/profile_app_options.h"
@@ -45,6 +46,7 @@ void report(dai::App& app, const StepReport& report, std::int64_t rows) {
 
 void profile_decoder(dai::App& app, const ProfileAppOptions& options,
                      at::Device device) {
+  if (device.is_cpu()) check_fits(options.memory(), free_memory_bytes());
   DecoderStep step(options.decoder, device);
   const StepReport measured =
       profile_step([&] { step(); }, device, options.profile);

@@ -21,7 +21,8 @@ void declare(dai::OptionSet& set, SelfcheckOptions& options) {
           "least available memory, MiB for each rank of the node", 0);
   set.add_flag("--strict", limits.strict, "warnings fail too");
   set.add("--pings", options.pings, "round trips between each two ranks");
-  set.add("--bulk-kib", options.bulk_kib, "KiB sent between each two ranks");
+  set.add("--bulk-kib", options.bulk_kib, "KiB sent between each two ranks", 1,
+          1 << 20);
   set.add("--elements", options.probe.elements,
           "floats of each checked collective");
   set.add("--bandwidth-kib", options.probe.bandwidth_kib,

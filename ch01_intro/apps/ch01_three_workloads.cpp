@@ -3,8 +3,9 @@
 
 #include <fmt/format.h>
 
-#include "ch01_intro/placement/machine_roofs.h"
+#include "ch01_intro/memory_plan/memory_fit.h"
 #include "ch01_intro/recorded/recorded.h"
+#include "ch01_intro/workloads/workloads_app_options.h"
 #include "common/app.h"
 #include "common/torch/device.h"
 
@@ -12,56 +13,9 @@ using namespace dai::intro;
 
 constexpr const char* kName = "ch01_three_workloads";
 
-struct Options {
-  std::string model = "bench-9m", device = "auto", rung = "fused";
-  std::string record, recorded;
-  RoofOptions roofs;
-  ThreeWorkloadsOptions workloads;
-};
-
-void declare(dai::OptionSet& set, Options& options) {
-  set.add("--model", options.model, "decoder: nano-1m, bench-9m, ...");
-  set.add("--batch", options.workloads.batch, "sequences of a training step");
-  set.add("--seq", options.workloads.seq,
-          "tokens of each, of a prompt, and of decode's context");
-  set.add("--rung", options.rung, {"naive", "fused"},
-          "plain operators, or one pass each");
-  set.add("--repetitions", options.workloads.repetitions,
-          "of each measurement");
-  set.add("--device", options.device, {"auto", "cpu", "cuda"},
-          "where they run");
-  set.add("--peak-seconds", options.roofs.search.seconds,
-          "to search the fastest matrix product, for each dtype");
-  set.add("--record", options.record, "write this machine's measurement there");
-  set.add("--recorded", options.recorded,
-          "the measurement that --smoke judges; left out: the committed one");
-  const auto gpu = [&](const char* model) {
-    return [&options, model] {
-      options.model = model;
-      options.workloads.seq = 512;
-      options.workloads.serve = {1, 4, 16, 64, 128};
-      options.roofs.search.largest = 16384;
-    };
-  };
-  set.preset("gpu24", gpu("base-110m"));
-  set.preset("gpu80", gpu("large-730m"));
-  set.preset("smoke", [&] {
-    options.model = "nano-1m";
-    options.workloads.batch = 2;
-    options.workloads.seq = 32;
-    options.workloads.serve = {1, 4};
-    options.workloads.repetitions = 2;
-    options.workloads.decode_steps = 4;
-    options.roofs.search.largest = 512;
-    options.roofs.search.seconds = 0.2;
-    options.roofs.bandwidth_seconds = 0.01;
-    options.roofs.memory_bytes = 64 << 20;
-  });
-}
-
 // A busy machine is no fault of the code: --smoke judges what was measured on
 // an idle one, by the same rules.
-ThreeWorkloads what_is_judged(dai::App& app, const Options& options,
+ThreeWorkloads what_is_judged(dai::App& app, const WorkloadsAppOptions& options,
                               const ThreeWorkloads& live) {
   if (!app.smoke()) return live;
   const std::string path = options.recorded.empty()
@@ -74,12 +28,10 @@ ThreeWorkloads what_is_judged(dai::App& app, const Options& options,
   return all;
 }
 
-void run(dai::App& app, Options& options) {
+void run(dai::App& app, WorkloadsAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
-  options.workloads.config = decoder_config(options.model);
-  options.workloads.seed = app.seed();
-  options.workloads.ops = options.rung == "naive" ? &naive_ops() : &fused_ops();
-  options.roofs.device = device;
+  if (device.is_cpu()) check_fits(options.training(), free_memory_bytes());
+  options.resolve(device, app.seed());
   LayerMeasurement roofs;
   measure_roofs(options.roofs, roofs);
   const ThreeWorkloads live =
@@ -108,12 +60,12 @@ void run(dai::App& app, Options& options) {
 }
 
 int main(int argc, char** argv) {
-  Options options;
+  WorkloadsAppOptions options;
   const dai::AppSpec spec{
       .name = kName,
       .shows = "one model trains, answers and serves: what bounds each",
       .example = "scripts/book run ch01_three_workloads -- --model bench-9m",
-      .declare = [&](dai::OptionSet& set) { declare(set, options); }};
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec,
                       [&](dai::App& app) { run(app, options); });
 }

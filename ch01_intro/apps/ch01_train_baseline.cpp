@@ -10,6 +10,7 @@
 #include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/baseline/reference_case.h"
 #include "ch01_intro/baseline/utilization.h"
+#include "ch01_intro/memory_plan/memory_fit.h"
 #include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
@@ -77,6 +78,7 @@ void run_paced(dai::App& app, const Decoder& decoder, const TokenCorpus& corpus,
 void run(dai::App& app, BaselineAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
   options.check(app.launch());
+  if (device.is_cpu()) check_fits(options.memory(), free_memory_bytes());
   const TokenCorpus corpus =
       load_text_corpus(options.corpus(app.seed()), app.cache_dir());
   DecoderParts parts(

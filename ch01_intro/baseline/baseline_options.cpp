@@ -24,7 +24,8 @@ void BaselineAppOptions::declare(dai::OptionSet& set) {
   set.add("--text", text,
           "UTF-8 file to learn from; without it the dictionary of dict-gcide");
   set.add("--text-bytes", text_bytes,
-          "read no more of the text than that; 0: all of it", /*min=*/0);
+          "read no more of the text than that; 0: all of it", /*min=*/0,
+          /*max=*/std::int64_t{1} << 40);
   set.add("--validation-windows", baseline.validation_windows,
           "windows of the evaluation");
   set.add("--latency-samples", latency_samples,
@@ -78,6 +79,14 @@ const DecoderOps& BaselineAppOptions::ops() const {
 
 ExecutionChoices BaselineAppOptions::execution() const {
   return {.head_gradient_in_forward = rung == "fused"};
+}
+
+PlanSetup BaselineAppOptions::memory() const {
+  return {.config = config(),
+          .batch = baseline.samples,
+          .seq = window,
+          .rung = rung_from_string(rung),
+          .bf16 = precision == "bf16"};
 }
 
 TextCorpusOptions BaselineAppOptions::corpus(std::uint64_t seed) const {

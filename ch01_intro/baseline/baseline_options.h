@@ -11,6 +11,7 @@
 #include "ch01_intro/baseline/forward_latency.h"
 #include "ch01_intro/decoder/decoder_config.h"
 #include "ch01_intro/decoder/decoder_ops.h"
+#include "ch01_intro/memory_plan/memory_plan.h"
 #include "ch01_intro/profile/analytic_flops.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
@@ -39,6 +40,7 @@ struct BaselineAppOptions {
   DecoderConfig config() const { return decoder_config(model); }
   const DecoderOps& ops() const;
   ExecutionChoices execution() const;
+  PlanSetup memory() const;  // of a microbatch
   TextCorpusOptions corpus(std::uint64_t seed) const;
   std::vector<std::int64_t> batches() const;  // 1, 2, 4, ... samples
   LatencyOptions latency() const;

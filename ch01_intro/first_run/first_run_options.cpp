@@ -18,7 +18,8 @@ void FirstRunAppOptions::declare(OptionSet& set) {
   set.add("--text", text,
           "UTF-8 file to learn from; without it the dictionary of dict-gcide");
   set.add("--text-bytes", text_bytes,
-          "read no more of the text than that; 0: all of it", /*min=*/0);
+          "read no more of the text than that; 0: all of it", /*min=*/0,
+          /*max=*/std::int64_t{1} << 40);
   add_distributed_options(set, distributed);
   // Microbatches divide by 12, so that 2, 3 and 4 ranks share them evenly; by
   // 8 and by 16 too where a node has that many devices.

@@ -40,4 +40,11 @@ void ProfileAppOptions::check() const {
   }
 }
 
+PlanSetup ProfileAppOptions::memory() const {
+  return {.config = decoder_config(decoder.model),
+          .batch = decoder.batch,
+          .seq = decoder.seq,
+          .rung = rung_from_string(decoder.rung)};
+}
+
 }  // namespace dai::intro

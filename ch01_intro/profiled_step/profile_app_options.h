@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "ch01_intro/memory_plan/memory_plan.h"
 #include "ch01_intro/profile/step_profiler.h"
 #include "ch01_intro/profiled_step/decoder_step.h"
 #include "common/app.h"
@@ -21,6 +22,7 @@ struct ProfileAppOptions {
 
   void declare(OptionSet& set);
   void check() const;  // UsageError: one of module and input_shape alone
+  PlanSetup memory() const;
 };
 
 }  // namespace dai::intro

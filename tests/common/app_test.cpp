@@ -140,6 +140,8 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
               HasSubstr("unknown flag --stpes, did you mean --steps?"));
   EXPECT_THAT(refused({"--steps=x"}), HasSubstr("'x' is not a number"));
   EXPECT_THAT(refused({"--steps", "0"}), HasSubstr("below the least value, 1"));
+  EXPECT_THAT(refused({"--steps", "99999999999999999999999"}),
+              HasSubstr("above the largest value, 1000000000"));
   EXPECT_THAT(refused({"--steps"}), HasSubstr("--steps needs a value"));
   EXPECT_THAT(refused({"--json", ""}), HasSubstr("--json"));
   EXPECT_THAT(refused({"extra"}), HasSubstr("extra"));
