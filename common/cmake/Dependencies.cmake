@@ -24,6 +24,13 @@ if(DAI_TORCH)
   set(DAI_HAVE_TORCH ON)
 endif()
 
+set(DAI_HAVE_MPI OFF)
+if(DAI_TORCH)
+  set(MPI_CXX_SKIP_MPICXX ON)  # MPI's C interface is all we use
+  find_package(MPI COMPONENTS C)
+  set(DAI_HAVE_MPI ${MPI_C_FOUND})
+endif()
+
 set(DAI_HAVE_CUDA OFF)
 if(DAI_CUDA)
   # The only place that names GPU generations: A100, H100/H200, B200.

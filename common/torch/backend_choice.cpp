@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/torch/backend_choice.h"
 
+#include <errno.h>  // program_invocation_short_name
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <stdexcept>
 
 #include "common/errors.h"
 #include "common/torch/cuda_library.h"
 #include "common/torch/device.h"
+#include "common/torch/mpi_library.h"
 #include "common/torch/network_address.h"
 #include "common/torch/observed_work.h"
+#include "common/torch/own_library.h"
 
 namespace dai {
+
+const MpiLibrary& load_mpi_library() {
+  static auto* const entry = reinterpret_cast<decltype(&dai_mpi_library)>(
+      own_library_symbol("libdai_mpi.so", "dai_mpi_library",
+                         "this build has no MPI backend: CMake found no MPI "
+                         "(Debian: libopenmpi-dev)",
+                         // MPI's plugins look for its symbols in the program.
+                         LibraryScope::kGlobal));
+  return *entry();
+}
+
 namespace {
 
 using Gloo = ::c10d::ProcessGroupGloo;
@@ -19,14 +34,23 @@ using Gloo = ::c10d::ProcessGroupGloo;
 at::Device choose_fitting_device(const DistributedOptions& options,
                                  const LaunchContext& launch) {
   const std::string& backend = options.backend;
-  if (backend != "auto" && backend != "gloo" && backend != "nccl") {
-    throw UsageError(
-        fmt::format("--backend {}: accepted are auto, gloo and nccl", backend));
+  if (backend != "auto" && backend != "gloo" && backend != "nccl" &&
+      backend != "mpi") {
+    throw UsageError(fmt::format(
+        "--backend {}: accepted are auto, gloo, nccl and mpi", backend));
   }
   std::string flag = options.device;
-  if (flag == "auto" && backend == "gloo") flag = "cpu";
+  if (flag == "auto" && (backend == "gloo" || backend == "mpi")) flag = "cpu";
   if (flag == "auto" && backend == "nccl") flag = "cuda";
   const at::Device device = choose_device(flag, launch);
+  if (backend == "mpi") {
+    if (device.is_cuda() && !load_mpi_library().cuda_aware()) {
+      throw UsageError(fmt::format(
+          "--backend mpi does not work with --device {}: {} is not CUDA-aware",
+          options.device, load_mpi_library().version()));
+    }
+    return device;
+  }
   const char* fits = device.is_cuda() ? "nccl" : "gloo";
   if (backend != "auto" && backend != fits) {
     throw UsageError(
@@ -34,6 +58,20 @@ at::Device choose_fitting_device(const DistributedOptions& options,
                     backend, options.device, fits));
   }
   return device;
+}
+
+// Under another launcher MPI starts each rank as a world of its own, and all
+// of them would "succeed", alone.
+void check_mpi_launch(const LaunchContext& launch) {
+  if (launch.world_size == 1) return;
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK"}) {
+    if (std::getenv(name)) return;
+  }
+  throw UsageError(fmt::format(
+      "--backend mpi needs MPI's own launcher, these ranks were started by {}: "
+      "mpirun -n {} {} --backend mpi",
+      to_string(launch.launcher), launch.world_size,
+      program_invocation_short_name));
 }
 
 }  // namespace
@@ -45,6 +83,15 @@ BackendChoice choose_backend(const DistributedOptions& options,
   choice.device = choose_fitting_device(options, launch);
   choice.timeout = std::chrono::seconds(options.timeout_s);
   const std::string& interface = options.interface;
+  if (options.backend == "mpi") {
+    check_mpi_launch(launch);
+    choice.name = "mpi";
+    choice.via = load_mpi_library().version();
+    if (!interface.empty()) {
+      setenv("OMPI_MCA_btl_tcp_if_include", interface.c_str(), 1);
+    }
+    return choice;
+  }
   if (choice.device.is_cuda()) {
     // NCCL finds its interface itself, unless it is told one.
     choice.name = "nccl";
@@ -75,11 +122,17 @@ c10::intrusive_ptr<::c10d::Backend> form_backend(
   const int rank = launch.rank;
   const int size = launch.world_size;
   try {
+    if (choice.name == "mpi") {
+      return load_mpi_library().make_backend(rank, size,
+                                             {.timeout = choice.timeout});
+    }
     if (choice.device.is_cuda()) {
       return load_cuda_library()->make_nccl_backend(
           store, rank, size, choice.device.index(), choice.timeout);
     }
     return c10::make_intrusive<Gloo>(store, rank, size, choice.gloo);
+  } catch (const UsageError&) {
+    throw;
   } catch (const std::exception&) {
     throw std::runtime_error(fmt::format(
         "rank {} cannot form the {} group: {}", rank, choice.name,

@@ -2,7 +2,7 @@
 #pragma once
 
 // From what the flags say and the machine has to a c10d::Backend: Gloo on a
-// CPU, NCCL on CUDA. Used by ProcessGroup::connect(); includes c10d.
+// CPU, NCCL on CUDA, MPI when it is asked for. Used by ProcessGroup::connect(); includes c10d.
 
 #include <chrono>
 #include <string>
@@ -14,17 +14,18 @@
 namespace dai {
 
 struct BackendChoice {
-  std::string name;  // "gloo" or "nccl"
+  std::string name;  // "gloo", "nccl" or "mpi"
   at::Device device = at::kCPU;
   std::string via;  // the address or interface it talks from
   std::chrono::milliseconds timeout{0};
-  // Its listening socket is open already. Null for NCCL.
+  // Its listening socket is open already. Null for the others.
   c10::intrusive_ptr<::c10d::ProcessGroupGloo::Options> gloo;
 };
 
 // Everything about a backend that can be wrong on one rank alone, without a
 // word to the others. `hosts` are the ranks' node names.
-// Throws UsageError or Unavailable.
+// Throws UsageError or Unavailable; UsageError also for MPI under a launcher
+// that is not MPI's: each rank would be a world of its own.
 BackendChoice choose_backend(const DistributedOptions& options,
                              const LaunchContext& launch,
                              const std::vector<std::string>& hosts);

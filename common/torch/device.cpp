@@ -14,6 +14,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/torch/cuda_library.h"
+#include "common/torch/own_library.h"
 
 namespace dai {
 namespace {
@@ -44,22 +45,10 @@ std::string cpu_model() {
 
 void* cuda_library_symbol(const char* library_name, const char* symbol) {
   if (!has_nvidia_driver()) return nullptr;
-  // bin/app and tests/test both have it in the sibling folder lib/.
-  const fs::path path = fs::read_symlink("/proc/self/exe").parent_path() /
-                        ".." / "lib" / library_name;
-  if (!fs::exists(path)) {
-    throw Unavailable(
-        "this machine has an NVIDIA driver, but this is a CPU build (build "
-        "with preset cuda to use it)");
-  }
-  // Never closed: libtorch_cuda registers kernels that cannot be taken back.
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  void* entry = library ? dlsym(library, symbol) : nullptr;
-  if (!entry) {
-    throw Unavailable(
-        fmt::format("the CUDA library does not load: {}", dlerror()));
-  }
-  return entry;
+  return own_library_symbol(
+      library_name, symbol,
+      "this machine has an NVIDIA driver, but this is a CPU build (build "
+      "with preset cuda to use it)");
 }
 
 const CudaLibrary* load_cuda_library() {

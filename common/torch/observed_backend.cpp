@@ -96,6 +96,14 @@ CollectiveEvent ObservedBackend::message(const char* op, const Tensors& tensors,
   return event;
 }
 
+EndShows ObservedBackend::end_of(const CollectiveEvent& event) const {
+  const std::string name = inner_->getBackendName();
+  if (name == "nccl") return EndShows::kInFutureResult;
+  // Gloo's reduce_scatter is an all_reduce whose wait() cuts out the shard.
+  const bool no_future = event.is_message() || event.op == "reduce_scatter";
+  return name == "gloo" && no_future ? EndShows::kInWait : EndShows::kInFuture;
+}
+
 template <typename Issue>
 ObservedBackend::WorkPtr ObservedBackend::observe(CollectiveEvent event,
                                                   Issue issue) {
@@ -105,7 +113,7 @@ ObservedBackend::WorkPtr ObservedBackend::observe(CollectiveEvent event,
   flight->begin();
   try {
     return c10::make_intrusive<ObservedWork>(issue(), flight,
-                                             device_ == at::kCUDA);
+                                             end_of(flight->event()));
   } catch (...) {
     std::rethrow_exception(flight->end(std::current_exception()));
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A c10d::Backend around another one (Gloo, NCCL, later MPI), which
+// A c10d::Backend around another one (Gloo, NCCL, MPI), which
 //   - tells observers of each collective's begin and end (asynchronously:
 //     nothing here waits),
 //   - refuses tensors that do not fit (common/torch/tensor_checks.h),
@@ -112,6 +112,7 @@ class ObservedBackend : public ::c10d::Backend {
                         std::int64_t root = -1);
   CollectiveEvent message(const char* op, const Tensors& tensors, int peer,
                           int tag);
+  EndShows end_of(const CollectiveEvent& event) const;
   // Reports the begin, calls issue() and returns its Work in our wrapping.
   template <typename Issue>
   WorkPtr observe(CollectiveEvent event, Issue issue);

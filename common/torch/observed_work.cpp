@@ -85,21 +85,17 @@ std::exception_ptr Flight::end(std::exception_ptr raw) {
 }
 
 ObservedWork::ObservedWork(c10::intrusive_ptr<::c10d::Work> inner,
-                           std::shared_ptr<Flight> flight, bool on_cuda)
+                           std::shared_ptr<Flight> flight, EndShows end)
     : Work(flight->event().rank, inner->retrieveOpType()),
       inner_(std::move(inner)),
       flight_(std::move(flight)) {
-  if (on_cuda) {
-    // NCCL's getFuture() is complete once the kernel is enqueued; this one
-    // when NCCL's watchdog has seen the kernel finish.
+  if (end == EndShows::kInFutureResult) {
+    // Complete when NCCL's watchdog has seen the kernel finish.
     inner_->getFutureResult()->addCallback(
         [flight = flight_](c10::ivalue::Future& result) {
           flight->end(result.hasError() ? result.exception_ptr() : nullptr);
         });
-  } else if (flight_->event().is_message() ||
-             flight_->event().op == "reduce_scatter") {
-    // Gloo gives them no future; its reduce_scatter is an all_reduce whose
-    // wait() cuts out the shard.
+  } else if (end == EndShows::kInWait) {
     ends_in_wait_ = true;
   } else {
     const auto inner_future = inner_->getFuture();

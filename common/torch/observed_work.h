@@ -45,12 +45,19 @@ class Flight {
   std::exception_ptr error_;
 };
 
+// Where a backend shows that an operation has ended.
+enum class EndShows {
+  kInFuture,        // completed by a thread of the backend
+  kInFutureResult,  // NCCL: its future is complete once the kernel is enqueued
+  kInWait,          // Gloo's messages and reduce_scatter have no future
+};
+
 // The backend's Work with our errors. It adds no waiting: the end is seen by
-// a callback on the inner future, which Gloo completes on its own thread.
+// a callback on the inner future, where the backend has one.
 class ObservedWork : public ::c10d::Work {
  public:
   ObservedWork(c10::intrusive_ptr<::c10d::Work> inner,
-               std::shared_ptr<Flight> flight, bool on_cuda);
+               std::shared_ptr<Flight> flight, EndShows end);
 
   bool wait(std::chrono::milliseconds timeout) override;
   std::exception_ptr exception() const override;

@@ -2,7 +2,7 @@
 #pragma once
 
 // A group of ranks that talk: the rendezvous, the backend (Gloo on CPU, NCCL on
-// CUDA) and an ending that never hangs.
+// CUDA, or MPI) and an ending that never hangs.
 //
 //   dai::ProcessGroup group = dai::ProcessGroup::connect(
 //       app.launch(), options.distributed, [&] { data = load(path); });
@@ -47,7 +47,8 @@ namespace dai {
 class OptionSet;
 
 struct DistributedOptions {
-  std::string backend = "auto";  // auto: nccl on cuda, gloo on cpu
+  std::string backend = "auto";  // gloo, nccl, mpi; auto: nccl on cuda, gloo
+                                 // on cpu
   std::string device = "auto";   // auto, cpu, cuda
   std::int64_t timeout_s = 60;   // of the rendezvous and of each collective
   std::string interface;         // "eth0"; empty: chosen, see description()
@@ -83,7 +84,7 @@ class ProcessGroup {
   int rank() const;
   int size() const;
   at::Device device() const;                // where this group's tensors live
-  const std::string& backend_name() const;  // "gloo" or "nccl"
+  const std::string& backend_name() const;  // "gloo", "nccl", "mpi"
   std::string description() const;  // "gloo via 127.0.0.1, 4 ranks, ..."
 
   // Fit for c10d::Reducer. Include common/torch/c10d_compat.h to use them.
