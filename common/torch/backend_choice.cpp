@@ -68,10 +68,12 @@ void check_mpi_launch(const LaunchContext& launch) {
     if (std::getenv(name)) return;
   }
   throw UsageError(fmt::format(
-      "--backend mpi needs MPI's own launcher, these ranks were started by {}: "
-      "mpirun -n {} {} --backend mpi",
-      to_string(launch.launcher), launch.world_size,
-      program_invocation_short_name));
+      "--backend mpi needs MPI's own launcher, these ranks were started by {}; "
+      "type: mpirun -n {} {} --backend mpi",
+      launch.launcher == Launcher::kTorchrun ? "dai_launch or torchrun"
+      : launch.launcher == Launcher::kSlurm  ? "srun without --mpi=pmix"
+                                             : "hand",
+      launch.world_size, program_invocation_name));
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 #pragma once
 
 // From what the flags say and the machine has to a c10d::Backend: Gloo on a
-// CPU, NCCL on CUDA, MPI when it is asked for. Used by ProcessGroup::connect(); includes c10d.
+// CPU, NCCL on CUDA, MPI when it is asked for. Used by ProcessGroup::connect();
+// includes c10d.
 
 #include <chrono>
 #include <string>

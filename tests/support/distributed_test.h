@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// For GoogleTest binaries that run on several ranks under dai_launch
-// (dai_test(... RANKS 1 2 3 4)). Linking dai::distributed_test brings main():
+// For GoogleTest binaries that run on several ranks, under dai_launch on Gloo
+// (dai_test(... RANKS 1 2 3 4)) or under mpirun on MPI (MPI_RANKS). Linking dai::distributed_test brings main():
 // it joins the ranks once, runs the tests on all of them in the same order and
 // closes the group in order.
 //

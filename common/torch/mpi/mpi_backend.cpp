@@ -83,16 +83,15 @@ MpiBackend::MpiBackend(int rank, int size, const MpiOptions& options)
   }
   // Its own name space for tags and collectives.
   auto work = c10::make_intrusive<MpiWork>(rank, OpType::UNKNOWN, Tensors{});
-  engine_.submit(
-      {.start =
-           [comm = comm_](Requests& requests) {
-             requests.emplace_back();
-             mpi_check(MPI_Comm_idup(MPI_COMM_WORLD, comm.get(),
-                                     &requests.back()));
-           },
-       .finish = {},
-       .timeout = options_.timeout,
-       .work = work});
+  engine_.submit({.start =
+                      [comm = comm_](Requests& requests) {
+                        requests.emplace_back();
+                        mpi_check(MPI_Comm_idup(MPI_COMM_WORLD, comm.get(),
+                                                &requests.back()));
+                      },
+                  .finish = {},
+                  .timeout = options_.timeout,
+                  .work = work});
   work->wait();
 }
 
@@ -132,7 +131,8 @@ MpiBackend::WorkPtr MpiBackend::issue(OpType type, const Tensors& results,
              if (finish) finish();
            },
        .timeout = timeout > milliseconds(0) ? timeout : options_.timeout,
-       .work = work});
+       .work = work,
+       .receives = received || type == OpType::RECV});
   return work;
 }
 
@@ -166,8 +166,7 @@ MpiBackend::WorkPtr MpiBackend::reduce_all(OpType type, const Tensors& tensors,
           in_parts(tensor, most, [&](std::int64_t at, int n) {
             requests.emplace_back();
             mpi_check(MPI_Iallreduce(MPI_IN_PLACE, bytes(tensor) + at, n,
-                                     how.type, how.op, comm,
-                                     &requests.back()));
+                                     how.type, how.op, comm, &requests.back()));
           });
         }
       },
@@ -288,16 +287,16 @@ MpiBackend::WorkPtr MpiBackend::scatter(Tensors& outputs, TensorLists& inputs,
   const at::Tensor all = root == rank_ ? joined(inputs[0]) : at::Tensor();
   count(size_ * outputs[0].numel());
   if (all.defined()) wait_for_stream({all});
-  return issue(OpType::SCATTER, outputs, options.timeout,
-               [output = outputs[0], all, root](MPI_Comm comm,
-                                                Requests& requests) {
-                 const MPI_Datatype moved = moving_type(output.scalar_type());
-                 const int n = static_cast<int>(output.numel());
-                 requests.emplace_back();
-                 mpi_check(MPI_Iscatter(all.defined() ? bytes(all) : nullptr, n,
-                                        moved, bytes(output), n, moved, root,
-                                        comm, &requests.back()));
-               });
+  return issue(
+      OpType::SCATTER, outputs, options.timeout,
+      [output = outputs[0], all, root](MPI_Comm comm, Requests& requests) {
+        const MPI_Datatype moved = moving_type(output.scalar_type());
+        const int n = static_cast<int>(output.numel());
+        requests.emplace_back();
+        mpi_check(MPI_Iscatter(all.defined() ? bytes(all) : nullptr, n, moved,
+                               bytes(output), n, moved, root, comm,
+                               &requests.back()));
+      });
 }
 
 MpiBackend::WorkPtr MpiBackend::scatter_sums(OpType type,
@@ -348,10 +347,11 @@ MpiBackend::WorkPtr MpiBackend::reduce_scatter_tensor_coalesced(
                       options.timeout);
 }
 
-MpiBackend::WorkPtr MpiBackend::exchange(
-    OpType type, const at::Tensor& output, const at::Tensor& input,
-    const Splits& output_rows, const Splits& input_rows, milliseconds timeout,
-    Finish finish) {
+MpiBackend::WorkPtr MpiBackend::exchange(OpType type, const at::Tensor& output,
+                                         const at::Tensor& input,
+                                         const Splits& output_rows,
+                                         const Splits& input_rows,
+                                         milliseconds timeout, Finish finish) {
   // What MPI reads while the operation is under way.
   struct Parts {
     std::vector<int> counts, starts;
@@ -402,11 +402,12 @@ MpiBackend::WorkPtr MpiBackend::alltoall(
   };
   const Splits out = lengths(outputs);
   const at::Tensor all = joined(inputs);
-  const at::Tensor room = at::empty(
-      {std::accumulate(out.begin(), out.end(), std::int64_t{0})},
-      outputs[0].options());
+  const at::Tensor room =
+      at::empty({std::accumulate(out.begin(), out.end(), std::int64_t{0})},
+                outputs[0].options());
   return exchange(OpType::ALLTOALL, room, all, out, lengths(inputs),
-                  options.timeout, [room, outputs] { copy_parts(room, outputs); });
+                  options.timeout,
+                  [room, outputs] { copy_parts(room, outputs); });
 }
 
 MpiBackend::WorkPtr MpiBackend::send(Tensors& tensors, int peer, int tag) {
@@ -442,15 +443,14 @@ MpiBackend::WorkPtr MpiBackend::recv(Tensors& tensors, int peer, int tag) {
 // Of one part only: the parts of two senders would mix.
 MpiBackend::WorkPtr MpiBackend::recvAnysource(Tensors& tensors, int tag) {
   count(tensors[0].numel());
-  return issue(OpType::RECVANYSOURCE, {tensors[0]}, options_.timeout,
-               [tensor = tensors[0], tag](MPI_Comm comm, Requests& requests) {
-                 requests.emplace_back();
-                 mpi_check(MPI_Irecv(bytes(tensor),
-                                     static_cast<int>(tensor.numel()),
-                                     moving_type(tensor.scalar_type()),
-                                     MPI_ANY_SOURCE, tag, comm,
-                                     &requests.back()));
-               });
+  return issue(
+      OpType::RECVANYSOURCE, {tensors[0]}, options_.timeout,
+      [tensor = tensors[0], tag](MPI_Comm comm, Requests& requests) {
+        requests.emplace_back();
+        mpi_check(MPI_Irecv(bytes(tensor), static_cast<int>(tensor.numel()),
+                            moving_type(tensor.scalar_type()), MPI_ANY_SOURCE,
+                            tag, comm, &requests.back()));
+      });
 }
 
 MpiBackend::WorkPtr MpiBackend::barrier(const ::c10d::BarrierOptions& options) {

@@ -84,7 +84,8 @@ void MpiEngine::start_mpi() {
     MPI_Query_thread(&provided);
     if (provided < MPI_THREAD_MULTIPLE) {
       throw std::runtime_error(
-          "this program started MPI for fewer threads than MPI_THREAD_MULTIPLE");
+          "this program started MPI for fewer threads than "
+          "MPI_THREAD_MULTIPLE");
     }
   }
   mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
@@ -182,17 +183,30 @@ bool MpiEngine::look_after(Active& active) {
       return true;
     }
     if (Clock::now() < active.deadline) return false;
-    error = std::make_exception_ptr(std::runtime_error(fmt::format(
-        "timed out: MPI saw no end of it in {} ms",
-        operation.timeout.count())));
+    error = std::make_exception_ptr(std::runtime_error(
+        fmt::format("timed out: MPI saw no end of it in {} ms",
+                    operation.timeout.count())));
   } catch (...) {
     error = std::current_exception();
   }
-  damaged_ = true;
   const auto work = operation.work;
-  lost_.push_back(std::move(active));  // MPI may still write there
+  if (!cancelled(active)) {
+    damaged_ = true;
+    lost_.push_back(std::move(active));  // MPI may still write there
+  }
   work->complete(error);
   return true;
+}
+
+bool MpiEngine::cancelled(Active& active) {
+  if (!active.operation.receives) return false;
+  for (MPI_Request& request : active.requests) {
+    if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
+  }
+  int done = 0;
+  MPI_Testall(static_cast<int>(active.requests.size()), active.requests.data(),
+              &done, MPI_STATUSES_IGNORE);
+  return done;
 }
 
 void MpiEngine::finalize_at_exit() {

@@ -15,9 +15,10 @@
 // While something is under way the thread polls, at first without a pause,
 // then every 10 to 200 us: a rank that computes keeps its core.
 //
-// A time-out or an error of MPI ends that operation alone, but no MPI call can
-// be taken back: its buffers live until the process ends, and MPI is then not
-// finalised, since that could wait for a dead peer for ever.
+// A time-out or an error of MPI ends that operation alone. A receive is then
+// cancelled; nothing else can be taken back: its buffers live until the process
+// ends, and MPI is then not finalised, since that could wait for a dead peer
+// for ever.
 
 #include <mpi.h>
 
@@ -63,6 +64,7 @@ struct MpiOperation {
   std::function<void(const MPI_Status& last)> finish;
   std::chrono::milliseconds timeout{0};
   c10::intrusive_ptr<MpiWork> work;
+  bool receives = false;  // nothing else: it can be cancelled
 };
 
 class MpiEngine {
@@ -97,6 +99,7 @@ class MpiEngine {
   bool advance();  // whether anything ended
   // Whether it is over, well or not.
   bool look_after(Active& active);
+  bool cancelled(Active& active);
   void finalize_at_exit();
 
   int rank_ = 0, size_ = 1;
