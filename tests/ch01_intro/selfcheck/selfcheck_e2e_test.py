@@ -230,7 +230,7 @@ class Selfcheck(unittest.TestCase):
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The hosts agree on 9000, the switch's port does not.
-            lost = pool.submit(self.network, "ip -n switch link set dev port2 "
+            lost = pool.submit(self.network, "on switch link set dev port2 "
                                "mtu 1500", "--timeout-s", "10")
             for run in (busy, absent, unknown, alone):
                 run.finish()
@@ -369,19 +369,22 @@ class Selfcheck(unittest.TestCase):
         """Ranks on hosts 10.77.0.1... behind one bridge; `fault` is a line of
         bash that knows each host's namespace as n0, n1, ..."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
-        lines = ["set -e", "mount -t tmpfs tmpfs /run", "ip netns add switch",
-                 "ip -n switch link add name bridge0 mtu 9000 type bridge",
-                 "ip -n switch link set dev bridge0 up"]
+        # `ip -n` would remount /, which a chroot does not have.
+        lines = ["set -e", "mount -t tmpfs tmpfs /run",
+                 "on() { nsenter --net=/run/netns/$1 ip \"${@:2}\"; }",
+                 "ip netns add switch",
+                 "on switch link add name bridge0 mtu 9000 type bridge",
+                 "on switch link set dev bridge0 up"]
         for rank in range(size):
             lines += [
                 f"ip netns add n{rank}",
                 f"ip link add name port{rank} mtu 9000 type veth peer name "
                 f"eth0 mtu 9000 netns n{rank}",
                 f"ip link set dev port{rank} netns switch",
-                f"ip -n switch link set dev port{rank} master bridge0 up",
-                f"ip -n n{rank} addr add 10.77.0.{rank + 1}/24 dev eth0",
-                f"ip -n n{rank} link set dev lo up",
-                f"ip -n n{rank} link set dev eth0 up"]
+                f"on switch link set dev port{rank} master bridge0 up",
+                f"on n{rank} addr add 10.77.0.{rank + 1}/24 dev eth0",
+                f"on n{rank} link set dev lo up",
+                f"on n{rank} link set dev eth0 up"]
         lines += [fault, "set +e"]
         for rank in range(size):
             command = [
@@ -423,7 +426,7 @@ class Selfcheck(unittest.TestCase):
     def test_blocked_pair_is_named(self):
         # A wrong hardware address: packets to node-c vanish in the switch.
         out, codes = self.network(
-            "ip -n n1 neigh add 10.77.0.3 lladdr 02:00:00:00:00:99 dev eth0 "
+            "on n1 neigh add 10.77.0.3 lladdr 02:00:00:00:00:99 dev eth0 "
             "nud permanent")
         self.assertEqual(codes[0], 1, out)
         self.assertRegex(out[0], r"FAILED ping: host node-b, rank 1: does not "
@@ -434,7 +437,7 @@ class Selfcheck(unittest.TestCase):
                          "does not reach all others")
 
     def test_other_mtu_is_named(self):
-        out, codes = self.network("ip -n n2 link set dev eth0 mtu 1500")
+        out, codes = self.network("on n2 link set dev eth0 mtu 1500")
         self.assertEqual(codes[0], 1, out)
         self.assertRegex(out[0], "FAILED links: host node-c, rank 2: MTU 1500; "
                          "expected: MTU 9000 as on 2 of 3 ranks; do: ")
