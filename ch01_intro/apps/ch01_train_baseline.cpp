@@ -14,6 +14,7 @@
 #include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
+#include "common/control_group.h"
 #include "common/progress.h"
 #include "common/torch/device.h"
 
@@ -78,7 +79,8 @@ void run_paced(dai::App& app, const Decoder& decoder, const TokenCorpus& corpus,
 void run(dai::App& app, BaselineAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
   options.check(app.launch());
-  if (device.is_cpu()) check_fits(options.memory(), free_memory_bytes());
+  if (device.is_cpu())
+    check_fits(options.memory(), dai::memory_available_bytes());
   const TokenCorpus corpus =
       load_text_corpus(options.corpus(app.seed()), app.cache_dir());
   DecoderParts parts(

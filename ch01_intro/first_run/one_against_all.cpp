@@ -208,8 +208,9 @@ OneAgainstAll train_one_against_all(ProcessGroup& group,
   both.scaling = break_down_scaling(one.step_ms, all.step_ms, group);
   both.tokens_per_step =
       options.microbatches * options.microbatch_size * corpus.window();
-  both.startup_ms =
-      ms_since_process_start() - (steady_us() - one.first_step_done_us) / 1e3;
+  both.startup_ms = gather_numbers(
+      group, ms_since_process_start() -
+                 (steady_us() - one.first_step_done_us) / 1e3)[0];
   return both;
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 
-const Gpu* gpu_of(const RankFacts& facts) {
+const GpuFacts* gpu_of(const RankFacts& facts) {
   const auto& gpus = facts.machine.gpus;
   const bool known = facts.device_index >= 0 &&
                      facts.device_index < static_cast<int>(gpus.size());
@@ -45,7 +45,7 @@ void judge_gpu(const Ranks& ranks, int r, const Reporter& report) {
     report(false, facts.device_error, "a device for every rank",
            "start fewer ranks on the node, or pass --device cpu");
   }
-  const Gpu* gpu = gpu_of(facts);
+  const GpuFacts* gpu = gpu_of(facts);
   if (!gpu) return;
   if (gpu->compute_mode == 2) {
     report(false,
@@ -55,7 +55,7 @@ void judge_gpu(const Ranks& ranks, int r, const Reporter& report) {
   }
   std::vector<int> sharers;
   for (int other = 0; other < static_cast<int>(ranks.size()); ++other) {
-    const Gpu* theirs = gpu_of(ranks[other].facts);
+    const GpuFacts* theirs = gpu_of(ranks[other].facts);
     // The boot id, not the name: containers of one machine have many names.
     if (theirs && theirs->bus == gpu->bus &&
         ranks[other].facts.machine.boot_id == facts.machine.boot_id) {
@@ -190,7 +190,7 @@ void judge_numa(const Ranks& ranks, Findings& found) {
     const auto& nodes = machine.cpu_numa_nodes;
     const bool pinned =
         machine.cores > 0 && machine.cores < machine.online_cores;
-    const Gpu* gpu = gpu_of(facts);
+    const GpuFacts* gpu = gpu_of(facts);
     if (gpu && gpu->numa_node >= 0 && pinned && !nodes.empty() &&
         std::find(nodes.begin(), nodes.end(), gpu->numa_node) == nodes.end()) {
       report(false,
