@@ -70,6 +70,7 @@ struct GroupReport {
 struct RankReport {
   bool arrived = false;  // it said who and where it is; the rest of `facts`
                          // comes with its report, after the pings
+  std::string foreign;   // the format that it speaks instead of ours; or empty
   std::string silent;    // the stage after which nothing was heard; or empty
   std::string state;     // of its process, where rank 0 can see it
   RankFacts facts;

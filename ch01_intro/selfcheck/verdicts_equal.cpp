@@ -63,6 +63,16 @@ Majority majority_of(const std::vector<std::string>& by_rank) {
 // A program, library or GPU runtime that differs breaks the wire or the
 // numbers; a kernel or libc that differs is common and seldom harmful.
 void judge_versions(const Ranks& ranks, Findings& found) {
+  for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
+    if (ranks[r].foreign.empty()) continue;
+    found.push_back({"versions",
+                     host_of(ranks, r),
+                     {r},
+                     false,
+                     "speaks " + ranks[r].foreign,
+                     "the format of rank 0's build",
+                     "copy one build of this program to every host"});
+  }
   std::set<std::string> names;
   for (const RankReport& rank : ranks) {
     for (const auto& one : rank.facts.machine.versions) names.insert(one.first);

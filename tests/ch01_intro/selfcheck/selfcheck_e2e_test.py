@@ -305,6 +305,24 @@ class Selfcheck(unittest.TestCase):
                     failed=[(2, "versions")],
                     others=[(2, "FAILED versions: host node-c")])
 
+    def test_builds_that_do_not_understand_each_other(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
+        try:
+            image = pathlib.Path(APP).read_bytes()
+            ours, old = b"preflight format 1\0", b"preflight format 0\0"
+            self.assertIn(ours, image)
+            copy = folder / "old_build"
+            copy.write_bytes(image.replace(ours, old))
+            copy.chmod(0o755)
+            run = Run(self, 3, apps={2: str(copy)}, timeout_s=8).finish()
+        finally:
+            shutil.rmtree(folder)
+        self.expect(run, "FAILED versions: host node-c, rank 2: speaks "
+                    "preflight format 0; expected: the format of rank 0's "
+                    "build; do: copy one build", failed=[(2, "versions")],
+                    others=[(2, "FAILED versions: host node-c, rank 2: speaks "
+                             "preflight format 0, rank 0 preflight format 1")])
+
     def preload(self, variables):
         return {"LD_PRELOAD": FAULTS, **variables}
 
