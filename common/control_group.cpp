@@ -8,17 +8,12 @@
 #include <sstream>
 #include <vector>
 
+#include "common/file.h"
+
 namespace dai {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // A number, or -1 for "max" and anything else.
 double number(const std::string& text) {
@@ -86,10 +81,10 @@ double left_of_limit(const std::string& folder) {
       {"/memory.limit_in_bytes", "/memory.usage_in_bytes",
        "total_inactive_file"}};
   for (const Names& names : kVersions) {
-    const double limit = number(first_line(folder + names.limit));
+    const double limit = number(first_line_of(folder + names.limit));
     // No limit is a number near 2^63 in the older hierarchy.
     if (limit < 0 || limit > 1e18) continue;
-    const double used = number(first_line(folder + names.used)) -
+    const double used = number(first_line_of(folder + names.used)) -
                         statistic(folder, names.cached);
     return std::max(1.0, limit - std::max(0.0, used));
   }
@@ -111,11 +106,11 @@ std::int64_t meminfo_bytes(const std::string& key, const std::string& root) {
 double cpu_quota(const std::string& root) {
   return strictest(cgroup_folders(root, "cpu"), [](const std::string& folder) {
     std::istringstream both(
-        first_line(folder + "/cpu.max"));  // "200000 100000"
+        first_line_of(folder + "/cpu.max"));  // "200000 100000"
     std::string quota, period;
     if (!(both >> quota >> period)) {
-      quota = first_line(folder + "/cpu.cfs_quota_us");
-      period = first_line(folder + "/cpu.cfs_period_us");
+      quota = first_line_of(folder + "/cpu.cfs_quota_us");
+      period = first_line_of(folder + "/cpu.cfs_period_us");
     }
     return number(period) > 0 ? number(quota) / number(period) : -1;
   });

@@ -99,8 +99,7 @@ nlohmann::json Preflight::opened_from_rank0(const std::string& text) {
   throw Alone{finding("versions",
                       fmt::format("speaks {}, rank 0 {}", kPreflightFormat,
                                   result_.ranks[0].foreign),
-                      "one build on all ranks",
-                      "copy one build of this program to every host")};
+                      "one build on all ranks", kCopyOneBuild)};
 }
 
 // Who and where this rank is, in fewer bytes than any network's packet: where

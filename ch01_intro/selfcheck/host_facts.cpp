@@ -16,19 +16,13 @@
 #include <sstream>
 
 #include "common/control_group.h"
+#include "common/file.h"
 #include "common/report.h"
 
 namespace dai::intro {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // The link "pid:[4026531836]" of /proc/self/ns/pid, or nothing.
 std::string link_target(const std::string& path) {
@@ -94,7 +88,7 @@ std::vector<int> read_numa_nodes(const std::string& root,
     int node = 0;
     const std::string name = entry.path().filename();
     if (std::sscanf(name.c_str(), "node%d", &node) != 1) continue;
-    const auto own = parse_cpu_list(first_line(entry.path() / "cpulist"));
+    const auto own = parse_cpu_list(first_line_of(entry.path() / "cpulist"));
     const bool any = std::any_of(own.begin(), own.end(), [&](int cpu) {
       return cpus.empty() ||
              std::find(cpus.begin(), cpus.end(), cpu) != cpus.end();
@@ -106,7 +100,7 @@ std::vector<int> read_numa_nodes(const std::string& root,
 }
 
 char process_state(int pid) {
-  const std::string stat = first_line(fmt::format("/proc/{}/stat", pid));
+  const std::string stat = first_line_of(fmt::format("/proc/{}/stat", pid));
   const auto name_end = stat.rfind(") ");
   return name_end == std::string::npos ? '\0' : stat[name_end + 2];
 }
@@ -116,7 +110,7 @@ HostFacts read_host_facts(const std::string& root) {
   utsname kernel{};
   uname(&kernel);
   facts.host = kernel.nodename;
-  facts.boot_id = first_line(root + "/proc/sys/kernel/random/boot_id");
+  facts.boot_id = first_line_of(root + "/proc/sys/kernel/random/boot_id");
   facts.pid_space = link_target("/proc/self/ns/pid");
   facts.pid = getpid();
   facts.versions = {{"program", DAI_VERSION},

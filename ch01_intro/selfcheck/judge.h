@@ -28,6 +28,10 @@ inline const std::vector<std::string> kSelfchecks = {
     "resolve", "bind",  "arrive", "ping",        "clock",      "versions",
     "device",  "links", "numa",   "collectives", "determinism"};
 
+// What mends every rank of another build.
+inline constexpr const char* kCopyOneBuild =
+    "copy one build of this program to every host";
+
 struct Finding {
   std::string check;
   std::string host;

@@ -71,7 +71,7 @@ void judge_versions(const Ranks& ranks, Findings& found) {
                      false,
                      "speaks " + ranks[r].foreign,
                      "the format of rank 0's build",
-                     "copy one build of this program to every host"});
+                     kCopyOneBuild});
   }
   std::set<std::string> names;
   for (const RankReport& rank : ranks) {
@@ -81,9 +81,8 @@ void judge_versions(const Ranks& ranks, Findings& found) {
     const bool harmless = name == "kernel" || name == "libc";
     judge_equal(ranks, "versions", name, harmless,
                 harmless ? "bring all hosts to one release of the system"
-                : name == "binary"
-                    ? "copy one build of this program to every host"
-                    : "install the same release on every host",
+                : name == "binary" ? kCopyOneBuild
+                                   : "install the same release on every host",
                 found, [&](const RankReport& rank) {
                   const auto& all = rank.facts.machine.versions;
                   const auto at = all.find(name);

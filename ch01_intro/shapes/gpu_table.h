@@ -5,8 +5,8 @@
 // streaming multiprocessors (SMs), and how many bytes a row should be a
 // multiple of for the tensor cores to run at full speed.
 //
-//   const GpuModel& gpu = named_gpu("H100");      // throws, naming what there
-//   is gpu.sms;                                  // 132
+//   const GpuModel& gpu = named_gpu("H100");  // throws, naming what there is
+//   gpu.sms;                                  // 132
 //
 // Sources: SM counts from NVIDIA's architecture whitepapers and data sheets
 // (V100: 80 of 84 on the die; A100: 108 of 128; H100 and H200 SXM: 132 of 144;
