@@ -52,17 +52,33 @@ void report_utilization(dai::App& app, const BaselineAppOptions& options,
   }
 }
 
-void prove(dai::App& app, const BaselineRun& run,
-           const ReferenceComparison& reference) {
+void prove_equal(dai::App& app, const ReferenceComparison& reference) {
+  const std::string decoder =
+      fmt::format("{} layers, {} heads over {}", reference.layers,
+                  reference.heads, reference.kv_heads);
   app.print(fmt::format(
-      "\nagainst PyTorch in Python, ten steps of nano-1m: "
-      "{:.6f} to {:.6f}, theirs {:.6f} to {:.6f}\n",
-      reference.losses.front(), reference.losses.back(),
+      "against PyTorch in Python, ten steps of {}: {:.6f} to {:.6f}, theirs "
+      "{:.6f} to {:.6f}\n",
+      decoder, reference.losses.front(), reference.losses.back(),
       reference.reference_losses.front(), reference.reference_losses.back()));
-  app.check("max|loss - PyTorch's| / loss", reference.loss_error, 1e-5);
-  app.check(fmt::format("max|gradient - PyTorch's| / max of its tensor ({})",
-                        reference.worst_gradient),
-            reference.gradient_error, 1e-5);
+  app.check(decoder + ": max|loss - PyTorch's| / loss", reference.loss_error,
+            1e-5);
+  // Wider: AdamW divides by what is nearly zero, so that roundings of the first
+  // steps are visible in the gradients of the last.
+  app.check(decoder + ": max|gradient norm - PyTorch's| / norm",
+            reference.norm_error, 1e-4);
+  app.check(
+      fmt::format("{}: max|gradient - PyTorch's| / max of its tensor ({})",
+                  decoder, reference.worst_gradient),
+      reference.gradient_error, 1e-5);
+}
+
+void prove(dai::App& app, const BaselineRun& run,
+           const std::vector<ReferenceComparison>& references) {
+  app.print("\n");
+  for (const ReferenceComparison& reference : references) {
+    prove_equal(app, reference);
+  }
   app.check("updates skipped", static_cast<double>(run.skipped_updates()), 0);
   app.check("validation loss after / before",
             run.validation_after / run.validation_before, 0.95);
