@@ -29,7 +29,7 @@ struct BaselineAppOptions {
   std::int64_t latency_samples = 30;
   double peak_seconds = 2;
   bool paced = false;
-  std::string tokens_out;
+  std::string windows_out;
   BaselineOptions baseline;
 
   void declare(dai::OptionSet& set);

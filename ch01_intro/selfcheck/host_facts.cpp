@@ -120,11 +120,10 @@ HostFacts read_host_facts(const std::string& root) {
   const auto machine = describe_machine();
   facts.cpu_model = machine["cpu"];
   facts.instruction_sets = machine["instruction_sets"];
-  const std::vector<int> cpus = usable_cpus();
-  if (!cpus.empty()) facts.cores = static_cast<int>(cpus.size());
+  facts.cpus = usable_cpus();
   facts.online_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   facts.cpu_quota = cpu_quota(root);
-  facts.cpu_numa_nodes = read_numa_nodes(root, cpus);
+  facts.cpu_numa_nodes = read_numa_nodes(root, facts.cpus);
   facts.numa_nodes = static_cast<int>(read_numa_nodes(root, {}).size());
   facts.memory_bytes = meminfo_bytes("MemTotal", root);
   facts.memory_available_bytes = memory_available_bytes(root);
@@ -156,7 +155,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GpuFacts, bus, name, numa_node, compute_mode,
 
 namespace wire {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostFacts, host, boot_id, pid_space, pid,
-                                   versions, cpu_model, instruction_sets, cores,
+                                   versions, cpu_model, instruction_sets, cpus,
                                    online_cores, cpu_quota, cpu_numa_nodes,
                                    numa_nodes, memory_bytes,
                                    memory_available_bytes, shm_bytes,

@@ -47,7 +47,7 @@ struct HostFacts {
   std::map<std::string, std::string> versions;  // "kernel" -> "6.1.0"
   std::string cpu_model;
   std::string instruction_sets;
-  int cores = -1;         // that this process may run on (affinity, cpuset)
+  std::vector<int> cpus;  // that this process may run on (affinity, cpuset)
   int online_cores = -1;  // of the machine
   double cpu_quota = -1;  // cores' worth of time the cgroup grants; -1: all
   std::vector<int> cpu_numa_nodes;  // of the cores it may run on
@@ -58,6 +58,8 @@ struct HostFacts {
   std::int64_t open_files = -1;              // soft RLIMIT_NOFILE
   std::vector<Link> links;
   std::vector<GpuFacts> gpus;
+
+  int cores() const { return static_cast<int>(cpus.size()); }  // 0: unknown
 };
 
 HostFacts read_host_facts(const std::string& root = "");

@@ -21,7 +21,7 @@ namespace dai::intro {
 
 // To be raised with any change of what the ranks of a preflight post: builds
 // that do not understand each other say so instead of misreading.
-inline constexpr const char* kPreflightFormat = "preflight format 1";
+inline constexpr const char* kPreflightFormat = "preflight format 2";
 
 class Preflight {
  public:

@@ -50,7 +50,7 @@ TEST(Facts, CpuListsAreReadUpToTheFirstMistake) {
 
 TEST(Facts, ThisMachineIsSeen) {
   const HostFacts facts = read_host_facts();
-  EXPECT_GE(facts.cores, 1);
+  EXPECT_GE(facts.cores(), 1);
   EXPECT_GT(facts.memory_bytes, 0);
   EXPECT_THAT(facts.versions.at("binary"), ::testing::SizeIs(16));
   bool loopback = false;

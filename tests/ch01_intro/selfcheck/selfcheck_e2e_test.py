@@ -58,10 +58,15 @@ def hosts_file(folder, own="", loopback=False):
     return path
 
 
-def on_host(folder, name, fault, command, loopback=False, unshare=None):
+def on_host(folder, name, fault, command, loopback=False, unshare=None,
+            boot=None):
     """`command` on the "host" NAME, after the shell lines of `fault`."""
+    # A boot of its own: ranks of other hosts do not share its cores.
+    boot_id = folder / f"boot.{name}"
+    boot_id.write_text(f"{boot or 'boot of ' + name}\n")
     script = (f"hostname {name} && "
               f"mount --bind {hosts_file(folder, name, loopback)} /etc/hosts "
+              f"&& mount --bind {boot_id} /proc/sys/kernel/random/boot_id "
               f"|| exit 99\n{fault}\nexec \"$@\"")
     return [*(unshare or UNSHARE), "--uts", "--mount", "sh", "-c", script,
             "sh", *command]
@@ -71,7 +76,7 @@ class Run:
     """The ranks of one run, started by hand."""
 
     def __init__(self, test, size, *args, faults=None, apps=None, node_of=None,
-                 absent=(), env=None, loopback=(), timeout_s=0):
+                 absent=(), env=None, loopback=(), timeout_s=0, boot=None):
         self.test, self.ranks = test, {}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
         self.json = self.folder / "report.json"
@@ -96,7 +101,7 @@ class Run:
             self.ranks[rank] = subprocess.Popen(
                 on_host(self.folder, HOSTS[node], (faults or {}).get(rank, ""),
                         [(apps or {}).get(rank, APP), *command],
-                        loopback=rank in loopback),
+                        loopback=rank in loopback, boot=boot),
                 env=variables, text=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         test.runs.append(self)
@@ -213,8 +218,10 @@ class Selfcheck(unittest.TestCase):
     def test_what_ends_by_a_time_out_is_named(self):
         # Side by side, since they mostly wait.
         log = {1: {"DAI_LOG": "info"}}
-        late = Run(self, 3, "--repeats", "10000000", timeout_s=6, env=log)
-        master = Run(self, 2, "--repeats", "10000000", timeout_s=6, env=log)
+        # One machine: rank 0 can look at the state of the others' processes.
+        late, master = (
+            Run(self, size, "--repeats", "10000000", timeout_s=6, env=log,
+                boot="one boot") for size in (3, 2))
         for run, rank in ((late, 1), (master, 0)):
             self.read_until(run.ranks[1], "selfcheck: collectives")
             time.sleep(0.5)
@@ -309,8 +316,8 @@ class Selfcheck(unittest.TestCase):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
         try:
             image = pathlib.Path(APP).read_bytes()
-            ours, old = b"preflight format 1\0", b"preflight format 0\0"
-            self.assertIn(ours, image)
+            ours, old = b"preflight format 2\0", b"preflight format 0\0"
+            self.assertTrue(ours in image, "another format: change this test")
             copy = folder / "old_build"
             copy.write_bytes(image.replace(ours, old))
             copy.chmod(0o755)
@@ -321,7 +328,7 @@ class Selfcheck(unittest.TestCase):
                     "preflight format 0; expected: the format of rank 0's "
                     "build; do: copy one build", failed=[(2, "versions")],
                     others=[(2, "FAILED versions: host node-c, rank 2: speaks "
-                             "preflight format 0, rank 0 preflight format 1")])
+                             "preflight format 0, rank 0 preflight format 2")])
 
     def preload(self, variables):
         return {"LD_PRELOAD": FAULTS, **variables}
