@@ -11,7 +11,6 @@
 #include "ch01_intro/baseline/reference_case.h"
 #include "ch01_intro/baseline/utilization.h"
 #include "ch01_intro/memory_plan/memory_fit.h"
-#include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
 #include "common/control_group.h"
@@ -20,48 +19,16 @@
 
 using namespace dai::intro;
 
-void report_run(dai::App& app, const BaselineRun& run) {
-  app.print("\n" + loss_table(run) + "\n" + breakdown_table(run));
-  app.print(fmt::format(
-      "{:.0f} tokens/s at the median step; validation loss {:.4f} before, "
-      "{:.4f} after\n\n",
-      run.tokens_per_s(), run.validation_before, run.validation_after));
-  for (const auto& [name, value] : run.metrics()) app.metric(name, value);
-  app.metric("skipped_updates", static_cast<double>(run.skipped_updates()));
-}
+using Metrics = std::vector<std::pair<std::string, double>>;
 
-void report_utilization(dai::App& app, const BaselineAppOptions& options,
-                        const BaselineRun& run, at::Device device) {
-  const MatmulPeak peak = achievable_matmul_peak(
-      {.device = device,
-       .dtype = options.baseline.trainer.precision == Precision::kBf16
-                    ? at::kBFloat16
-                    : at::kFloat,
-       .search = {.seconds = options.peak_seconds}});
-  const auto rows = utilization(options.config(), options.baseline.samples,
-                                options.window, options.execution(),
-                                run.tokens_per_s(), peak.best.flop_per_s());
-  app.print(utilization_table(rows));
-  app.print(
-      fmt::format("100 % is {:.1f} GFLOP/s: {}, the best of {} matrix "
-                  "products tried\n",
-                  peak.best.flop_per_s() / 1e9, peak.best.shape.to_string(),
-                  peak.tried.size()));
-  app.metric("achievable_peak_gflop_per_s", peak.best.flop_per_s() / 1e9);
-  for (const UtilizationRow& row : rows) {
-    app.metric("mfu_" + row.definition.name + "_ratio", row.mfu);
-  }
+void report(dai::App& app, const std::string& text, const Metrics& metrics) {
+  app.print(text + "\n");
+  for (const auto& [name, value] : metrics) app.metric(name, value);
 }
 
 void prove_equal(dai::App& app, const ReferenceComparison& reference) {
-  const std::string decoder =
-      fmt::format("{} layers, {} heads over {}", reference.layers,
-                  reference.heads, reference.kv_heads);
-  app.print(fmt::format(
-      "against PyTorch in Python, ten steps of {}: {:.6f} to {:.6f}, theirs "
-      "{:.6f} to {:.6f}\n",
-      decoder, reference.losses.front(), reference.losses.back(),
-      reference.reference_losses.front(), reference.reference_losses.back()));
+  const std::string decoder = reference.decoder();
+  app.print(reference.to_string());
   app.check(decoder + ": max|loss - PyTorch's| / loss", reference.loss_error,
             1e-5);
   // Wider: AdamW divides by what is nearly zero, so that roundings of the first
@@ -72,20 +39,6 @@ void prove_equal(dai::App& app, const ReferenceComparison& reference) {
       fmt::format("{}: max|gradient - PyTorch's| / max of its tensor ({})",
                   decoder, reference.worst_gradient),
       reference.gradient_error, 1e-5);
-}
-
-void prove(dai::App& app, const BaselineAppOptions& options,
-           const BaselineRun& run,
-           const std::vector<ReferenceComparison>& references) {
-  app.print("\n");
-  for (const ReferenceComparison& reference : references) {
-    prove_equal(app, reference);
-  }
-  if (options.baseline.trainer.watch.spike_z == 0) {  // else it is a wish
-    app.check("updates skipped", static_cast<double>(run.skipped_updates()), 0);
-  }
-  app.check("validation loss after / before",
-            run.validation_after / run.validation_before, 0.95);
 }
 
 // What the bench of the chapter talks to; its proof is that it has trained.
@@ -120,16 +73,24 @@ void run(dai::App& app, BaselineAppOptions& options) {
       decoder, corpus, options.baseline, device, [&](const StepResult& step) {
         progress.update(step.step + 1, fmt::format("loss {:.3f}", step.loss));
       });
-  report_run(app, run);
+  report(app, "\n" + run.to_string(), run.metrics());
   const auto latency = measure_forward_latency(
       decoder, corpus, options.batches(), options.latency(), device);
-  app.print(latency_table(latency) + "\n");
-  for (const LatencyRow& row : latency) {
-    app.metric(fmt::format("forward_batch{}_p50_ms", row.batch), row.p50_ms);
-    app.metric(fmt::format("forward_batch{}_p99_ms", row.batch), row.p99_ms);
+  report(app, latency_table(latency), latency_metrics(latency));
+  const Utilization used =
+      utilization(options.config(), options.baseline.samples, options.window,
+                  options.execution(), run.tokens_per_s(),
+                  achievable_matmul_peak(options.peak(device)));
+  report(app, used.to_string(), used.metrics());
+  for (const ReferenceComparison& reference :
+       compare_with_reference(options.ops(), device)) {
+    prove_equal(app, reference);
   }
-  report_utilization(app, options, run, device);
-  prove(app, options, run, compare_with_reference(options.ops(), device));
+  if (options.baseline.trainer.watch.spike_z == 0) {  // else it is a wish
+    app.check("updates skipped", static_cast<double>(run.skipped_updates()), 0);
+  }
+  app.check("validation loss after / before",
+            run.validation_after / run.validation_before, 0.95);
 }
 
 int main(int argc, char** argv) {

@@ -79,7 +79,7 @@ void BaselineAppOptions::check(const LaunchContext& launch) {
 }
 
 const DecoderOps& BaselineAppOptions::ops() const {
-  return rung == "naive" ? naive_ops() : fused_ops();
+  return decoder_ops(rung);
 }
 
 ExecutionChoices BaselineAppOptions::execution() const {
@@ -110,6 +110,12 @@ std::vector<std::int64_t> BaselineAppOptions::batches() const {
 
 LatencyOptions BaselineAppOptions::latency() const {
   return {.samples = latency_samples, .precision = baseline.trainer.precision};
+}
+
+MatmulPeakOptions BaselineAppOptions::peak(at::Device at) const {
+  return {.device = at,
+          .dtype = precision == "bf16" ? at::kBFloat16 : at::kFloat,
+          .search = {.seconds = peak_seconds}};
 }
 
 std::string BaselineAppOptions::to_string() const {

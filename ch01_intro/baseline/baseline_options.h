@@ -13,6 +13,7 @@
 #include "ch01_intro/decoder/decoder_ops.h"
 #include "ch01_intro/memory_plan/memory_plan.h"
 #include "ch01_intro/profile/analytic_flops.h"
+#include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
 
@@ -44,6 +45,7 @@ struct BaselineAppOptions {
   TextCorpusOptions corpus(std::uint64_t seed) const;
   std::vector<std::int64_t> batches() const;  // 1, 2, 4, ... samples
   LatencyOptions latency() const;
+  MatmulPeakOptions peak(at::Device device) const;
   std::string to_string() const;
 };
 

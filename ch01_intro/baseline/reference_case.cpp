@@ -190,6 +190,18 @@ ReferenceComparison compare(const json& reference, const json& theirs,
 
 }  // namespace
 
+std::string ReferenceComparison::decoder() const {
+  return fmt::format("{} layers, {} heads over {}", layers, heads, kv_heads);
+}
+
+std::string ReferenceComparison::to_string() const {
+  return fmt::format(
+      "against PyTorch in Python, {} steps of {}: {:.6f} to {:.6f}, theirs "
+      "{:.6f} to {:.6f}\n",
+      losses.size(), decoder(), losses.front(), losses.back(),
+      reference_losses.front(), reference_losses.back());
+}
+
 std::vector<ReferenceComparison> compare_with_reference(const DecoderOps& ops,
                                                         at::Device device) {
   const json reference = json::parse(embedded_reference_nano_json());

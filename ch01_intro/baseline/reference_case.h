@@ -35,6 +35,9 @@ struct ReferenceComparison {
   double gradient_error = 0;   // of step 1, relative to each tensor's maximum
   std::string worst_gradient;  // whose
   std::int64_t gradients = 0;  // tensors compared
+
+  std::string decoder() const;    // "2 layers, 12 heads over 4"
+  std::string to_string() const;  // first and last loss, here and there
 };
 
 // About a second of training; one entry a decoder. Leaves the number of

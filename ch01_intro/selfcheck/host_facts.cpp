@@ -17,6 +17,7 @@
 
 #include "common/control_group.h"
 #include "common/file.h"
+#include "common/fnv1a.h"
 #include "common/report.h"
 
 namespace dai::intro {
@@ -47,17 +48,15 @@ std::vector<int> usable_cpus() {
   return cpus;
 }
 
-// A fingerprint of the program itself (FNV-1a over the whole file): a binary
+// A fingerprint of the program itself, of the whole file: a binary
 // that somebody forgot to copy differs in it even where versions agree.
 std::string own_binary_hash() {
   std::ifstream file("/proc/self/exe", std::ios::binary);
-  std::uint64_t hash = 14695981039346656037ULL;
+  std::uint64_t hash = fnv1a("");
   std::vector<char> block(1 << 20);
   while (file) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    for (std::streamsize i = 0; i < file.gcount(); ++i) {
-      hash = (hash ^ static_cast<unsigned char>(block[i])) * 1099511628211ULL;
-    }
+    hash = fnv1a({block.data(), static_cast<std::size_t>(file.gcount())}, hash);
   }
   return fmt::format("{:016x}", hash);
 }
