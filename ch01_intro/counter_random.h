@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "common/fnv1a.h"
+
 namespace dai::intro {
 
 // A bijection on 64 bits in which every input bit moves every output bit.
@@ -27,11 +29,7 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
 
 // One independent stream for each name under a seed.
 constexpr std::uint64_t stream_key(std::uint64_t seed, std::string_view name) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  }
-  return mix64(hash ^ mix64(seed));
+  return mix64(fnv1a(name) ^ mix64(seed));
 }
 
 // Uniform in [0, 1): 24 bits, as many as a float's significand holds, so the

@@ -49,6 +49,10 @@ void write_file_atomically(const std::filesystem::path& path,
 // The whole content. Pipes and /proc files work too.
 std::string read_file(const std::filesystem::path& path);
 
+// Without its end; empty where the file has none or cannot be read, as much
+// under /proc and /sys may be.
+std::string first_line_of(const std::filesystem::path& path);
+
 // A regular file mapped read-only. The bytes live as long as the object; a file
 // that another process truncates meanwhile ends this one with SIGBUS, which is
 // why our own writers replace files and never shorten them.

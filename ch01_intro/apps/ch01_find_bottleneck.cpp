@@ -79,6 +79,7 @@ void run(dai::App& app, BottleneckAppOptions& options) {
   examine_the_judge(app);
   app.check("bits of the parameters off rank 0's",
             static_cast<double>(job.bits_off_rank0()), 0);
+  app.check("updates skipped", static_cast<double>(job.skipped_updates()), 0);
   app.check("last loss / first loss", job.last_loss() / job.first_loss(), 0.95);
 
   app.metric("step_ms", verdict.step_ms);

@@ -31,6 +31,7 @@ void prove(dai::App& app, const std::vector<CollectiveRow>& collectives,
               0);
   }
   app.check("bits of the parameters off rank 0's", both.bits_off_rank0, 0);
+  app.check("updates skipped", both.skipped_updates, 0);
   app.check("|first loss / ln(vocabulary) - 1|",
             std::abs(both.first_to_blind_loss() - 1), 0.05);
   if (both.all_ranks_loss.size() >= 8) {  // fewer say nothing of learning

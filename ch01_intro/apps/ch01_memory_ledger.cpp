@@ -8,6 +8,7 @@
 #include "ch01_intro/memory_proof/ledger_tables.h"
 #include "ch01_intro/memory_proof/measured_module.h"
 #include "common/app.h"
+#include "common/control_group.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
@@ -45,7 +46,7 @@ void run_decoder(dai::App& app, const LedgerAppOptions& options) {
   for (const Rung of : options.rungs()) {
     const std::string rung = to_string(of);
     const PlanSetup setup = options.setup(of);
-    if (device.is_cpu()) check_fits(setup, free_memory_bytes());
+    if (device.is_cpu()) check_fits(setup, dai::memory_available_bytes());
     const MemoryPlan plan = plan_memory(setup);
     app.print(fmt::format("\n{}: predicted from the configuration alone\n{}",
                           rung, prediction_table(plan)));

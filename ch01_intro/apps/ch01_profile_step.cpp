@@ -12,6 +12,7 @@
 #include "ch01_intro/module_file/script_module.h"
 #include "ch01_intro/profiled_step/profile_app_options.h"
 #include "common/app.h"
+#include "common/control_group.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
@@ -46,7 +47,8 @@ void report(dai::App& app, const StepReport& report, std::int64_t rows) {
 
 void profile_decoder(dai::App& app, const ProfileAppOptions& options,
                      at::Device device) {
-  if (device.is_cpu()) check_fits(options.memory(), free_memory_bytes());
+  if (device.is_cpu())
+    check_fits(options.memory(), dai::memory_available_bytes());
   DecoderStep step(options.decoder, device);
   const StepReport measured =
       profile_step([&] { step(); }, device, options.profile);

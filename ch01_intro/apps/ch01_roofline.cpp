@@ -63,6 +63,10 @@ void run(dai::App& app, RooflineAppOptions& options) {
     verdict = judge_roofline(judged);
     show(app, "recorded on " + recorded.origin, judged, verdict);
   }
+  app.print(
+      fmt::format("layers outside their roofs take {:.1f} % of the time\n",
+                  100 * verdict.outside_time_share));
+  app.metric("outside_time_share_ratio", verdict.outside_time_share);
   app.check(fmt::format("share of layers outside 1 to {:.0f} x their roof",
                         kMostSlowdown),
             verdict.outside_share, kOutsideShare);

@@ -53,7 +53,7 @@ void measure(dai::App& app, AdvisorAppOptions& options) {
 }
 
 void run(dai::App& app, AdvisorAppOptions& options) {
-  const Gpu& gpu = named_gpu(options.gpu);
+  const GpuModel& gpu = named_gpu(options.gpu);
   const ShapeQuestion question = options.question();
   const ShapeAdvice advice = advise(question, gpu);
   app.print(fmt::format(

@@ -7,6 +7,7 @@
 #include "ch01_intro/recorded/recorded.h"
 #include "ch01_intro/workloads/workloads_app_options.h"
 #include "common/app.h"
+#include "common/control_group.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
@@ -30,7 +31,8 @@ ThreeWorkloads what_is_judged(dai::App& app, const WorkloadsAppOptions& options,
 
 void run(dai::App& app, WorkloadsAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
-  if (device.is_cpu()) check_fits(options.training(), free_memory_bytes());
+  if (device.is_cpu())
+    check_fits(options.training(), dai::memory_available_bytes());
   options.resolve(device, app.seed());
   LayerMeasurement roofs;
   measure_roofs(options.roofs, roofs);

@@ -11,60 +11,34 @@
 #include "ch01_intro/baseline/reference_case.h"
 #include "ch01_intro/baseline/utilization.h"
 #include "ch01_intro/memory_plan/memory_fit.h"
-#include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
+#include "common/control_group.h"
 #include "common/progress.h"
 #include "common/torch/device.h"
 
 using namespace dai::intro;
 
-void report_run(dai::App& app, const BaselineRun& run) {
-  app.print("\n" + loss_table(run) + "\n" + breakdown_table(run));
-  app.print(fmt::format(
-      "{:.0f} tokens/s at the median step; validation loss {:.4f} before, "
-      "{:.4f} after\n\n",
-      run.tokens_per_s(), run.validation_before, run.validation_after));
-  for (const auto& [name, value] : run.metrics()) app.metric(name, value);
+using Metrics = std::vector<std::pair<std::string, double>>;
+
+void report(dai::App& app, const std::string& text, const Metrics& metrics) {
+  app.print(text + "\n");
+  for (const auto& [name, value] : metrics) app.metric(name, value);
 }
 
-void report_utilization(dai::App& app, const BaselineAppOptions& options,
-                        const BaselineRun& run, at::Device device) {
-  const MatmulPeak peak = achievable_matmul_peak(
-      {.device = device,
-       .dtype = options.baseline.trainer.precision == Precision::kBf16
-                    ? at::kBFloat16
-                    : at::kFloat,
-       .search = {.seconds = options.peak_seconds}});
-  const auto rows = utilization(options.config(), options.baseline.samples,
-                                options.window, options.execution(),
-                                run.tokens_per_s(), peak.best.flop_per_s());
-  app.print(utilization_table(rows));
-  app.print(
-      fmt::format("100 % is {:.1f} GFLOP/s: {}, the best of {} matrix "
-                  "products tried\n",
-                  peak.best.flop_per_s() / 1e9, peak.best.shape.to_string(),
-                  peak.tried.size()));
-  app.metric("achievable_peak_gflop_per_s", peak.best.flop_per_s() / 1e9);
-  for (const UtilizationRow& row : rows) {
-    app.metric("mfu_" + row.definition.name + "_ratio", row.mfu);
-  }
-}
-
-void prove(dai::App& app, const BaselineRun& run,
-           const ReferenceComparison& reference) {
-  app.print(fmt::format(
-      "\nagainst PyTorch in Python, ten steps of nano-1m: "
-      "{:.6f} to {:.6f}, theirs {:.6f} to {:.6f}\n",
-      reference.losses.front(), reference.losses.back(),
-      reference.reference_losses.front(), reference.reference_losses.back()));
-  app.check("max|loss - PyTorch's| / loss", reference.loss_error, 1e-5);
-  app.check(fmt::format("max|gradient - PyTorch's| / max of its tensor ({})",
-                        reference.worst_gradient),
-            reference.gradient_error, 1e-5);
-  app.check("updates skipped", static_cast<double>(run.skipped_updates()), 0);
-  app.check("validation loss after / before",
-            run.validation_after / run.validation_before, 0.95);
+void prove_equal(dai::App& app, const ReferenceComparison& reference) {
+  const std::string decoder = reference.decoder();
+  app.print(reference.to_string());
+  app.check(decoder + ": max|loss - PyTorch's| / loss", reference.loss_error,
+            1e-5);
+  // Wider: AdamW divides by what is nearly zero, so that roundings of the first
+  // steps are visible in the gradients of the last.
+  app.check(decoder + ": max|gradient norm - PyTorch's| / norm",
+            reference.norm_error, 1e-4);
+  app.check(
+      fmt::format("{}: max|gradient - PyTorch's| / max of its tensor ({})",
+                  decoder, reference.worst_gradient),
+      reference.gradient_error, 1e-5);
 }
 
 // What the bench of the chapter talks to; its proof is that it has trained.
@@ -78,7 +52,8 @@ void run_paced(dai::App& app, const Decoder& decoder, const TokenCorpus& corpus,
 void run(dai::App& app, BaselineAppOptions& options) {
   const at::Device device = dai::choose_device(options.device, app.launch());
   options.check(app.launch());
-  if (device.is_cpu()) check_fits(options.memory(), free_memory_bytes());
+  if (device.is_cpu())
+    check_fits(options.memory(), dai::memory_available_bytes());
   const TokenCorpus corpus =
       load_text_corpus(options.corpus(app.seed()), app.cache_dir());
   DecoderParts parts(
@@ -87,7 +62,9 @@ void run(dai::App& app, BaselineAppOptions& options) {
   const Decoder decoder(parts);
   app.print(fmt::format("ch01_train_baseline: {} on {}\n", options.to_string(),
                         dai::describe_device(device)));
-  if (!options.tokens_out.empty()) write_tokens(corpus, options.tokens_out);
+  if (!options.windows_out.empty()) {
+    write_windows(corpus, options.baseline, options.windows_out);
+  }
   if (options.paced) return run_paced(app, decoder, corpus, options, device);
 
   dai::Progress progress("train",
@@ -96,16 +73,24 @@ void run(dai::App& app, BaselineAppOptions& options) {
       decoder, corpus, options.baseline, device, [&](const StepResult& step) {
         progress.update(step.step + 1, fmt::format("loss {:.3f}", step.loss));
       });
-  report_run(app, run);
+  report(app, "\n" + run.to_string(), run.metrics());
   const auto latency = measure_forward_latency(
       decoder, corpus, options.batches(), options.latency(), device);
-  app.print(latency_table(latency) + "\n");
-  for (const LatencyRow& row : latency) {
-    app.metric(fmt::format("forward_batch{}_p50_ms", row.batch), row.p50_ms);
-    app.metric(fmt::format("forward_batch{}_p99_ms", row.batch), row.p99_ms);
+  report(app, latency_table(latency), latency_metrics(latency));
+  const Utilization used =
+      utilization(options.config(), options.baseline.samples, options.window,
+                  options.execution(), run.tokens_per_s(),
+                  achievable_matmul_peak(options.peak(device)));
+  report(app, used.to_string(), used.metrics());
+  for (const ReferenceComparison& reference :
+       compare_with_reference(options.ops(), device)) {
+    prove_equal(app, reference);
   }
-  report_utilization(app, options, run, device);
-  prove(app, run, compare_with_reference(options.ops(), device));
+  if (options.baseline.trainer.watch.spike_z == 0) {  // else it is a wish
+    app.check("updates skipped", static_cast<double>(run.skipped_updates()), 0);
+  }
+  app.check("validation loss after / before",
+            run.validation_after / run.validation_before, 0.95);
 }
 
 int main(int argc, char** argv) {

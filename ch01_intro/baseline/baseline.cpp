@@ -94,6 +94,15 @@ double BaselineRun::tokens_per_s() const {
   return static_cast<double>(steps.back().tokens) / step_ms().median * 1e3;
 }
 
+std::string BaselineRun::to_string() const {
+  return fmt::format(
+      "{}\n{}{:.0f} tokens/s at the median step; validation loss {:.4f} "
+      "before, "
+      "{:.4f} after\n",
+      loss_table(*this), breakdown_table(*this), tokens_per_s(),
+      validation_before, validation_after);
+}
+
 std::vector<std::pair<std::string, double>> BaselineRun::metrics() const {
   std::vector<std::pair<std::string, double>> list = {
       {"tokens_per_s", tokens_per_s()},
@@ -103,9 +112,10 @@ std::vector<std::pair<std::string, double>> BaselineRun::metrics() const {
       {"first_loss_nats", first_loss()},
       {"last_loss_nats", last_loss()},
       {"validation_loss_before_nats", validation_before},
-      {"validation_loss_after_nats", validation_after}};
+      {"validation_loss_after_nats", validation_after},
+      {"skipped_updates", static_cast<double>(skipped_updates())}};
   for (const StepPart part : kParts) {
-    std::string name = to_string(part);
+    std::string name = intro::to_string(part);
     std::replace(name.begin(), name.end(), ' ', '_');
     list.emplace_back(name + "_p50_ms", part_ms(part).median);
   }

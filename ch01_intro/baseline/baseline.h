@@ -47,6 +47,8 @@ struct BaselineRun {
   Summary step_ms() const;
   Summary part_ms(StepPart part) const;
   double tokens_per_s() const;  // at the median step
+  // Loss by step, a step's parts, and what they come to.
+  std::string to_string() const;
   // All of it under flat names that end in their unit.
   std::vector<std::pair<std::string, double>> metrics() const;
   std::vector<double> wall_ms;  // of every step, on a clock of its own

@@ -17,6 +17,10 @@ void BaselineAppOptions::declare(dai::OptionSet& set) {
   set.add("--untimed", baseline.warmup_steps, "first steps that are not timed",
           /*min=*/0);
   set.add("--lr", schedule.peak, "peak of the learning rate");
+  set.add("--spike-z", baseline.trainer.watch.spike_z,
+          "skip updates whose loss or gradient norm lies that many deviations "
+          "above the last 128; 0: only those that are not finite",
+          /*min=*/0);
   set.add("--rung", rung, {"naive", "fused"},
           "plain operators, or one pass each");
   set.add("--precision", precision, {"fp32", "bf16"}, "of matrix products");
@@ -35,8 +39,9 @@ void BaselineAppOptions::declare(dai::OptionSet& set) {
   set.add_flag("--paced", paced,
                "train as many steps as each line on stdin says and print "
                "their times: for side-by-side measurements");
-  set.add("--tokens-out", tokens_out,
-          "write the corpus's token ids, int32, for another program to read");
+  set.add("--windows-out", windows_out,
+          "write the windows of --steps steps in the order of training, int32, "
+          "for another program to train on");
   const auto preset = [&](const char* name, const char* of, int batch,
                           int tokens, int steps, int warmup, double lr,
                           const char* dtype) {
@@ -74,7 +79,7 @@ void BaselineAppOptions::check(const LaunchContext& launch) {
 }
 
 const DecoderOps& BaselineAppOptions::ops() const {
-  return rung == "naive" ? naive_ops() : fused_ops();
+  return decoder_ops(rung);
 }
 
 ExecutionChoices BaselineAppOptions::execution() const {
@@ -105,6 +110,12 @@ std::vector<std::int64_t> BaselineAppOptions::batches() const {
 
 LatencyOptions BaselineAppOptions::latency() const {
   return {.samples = latency_samples, .precision = baseline.trainer.precision};
+}
+
+MatmulPeakOptions BaselineAppOptions::peak(at::Device at) const {
+  return {.device = at,
+          .dtype = precision == "bf16" ? at::kBFloat16 : at::kFloat,
+          .search = {.seconds = peak_seconds}};
 }
 
 std::string BaselineAppOptions::to_string() const {

@@ -13,6 +13,7 @@
 #include "ch01_intro/decoder/decoder_ops.h"
 #include "ch01_intro/memory_plan/memory_plan.h"
 #include "ch01_intro/profile/analytic_flops.h"
+#include "ch01_intro/roofline/matmul_peak.h"
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "common/app.h"
 
@@ -29,7 +30,7 @@ struct BaselineAppOptions {
   std::int64_t latency_samples = 30;
   double peak_seconds = 2;
   bool paced = false;
-  std::string tokens_out;
+  std::string windows_out;
   BaselineOptions baseline;
 
   void declare(dai::OptionSet& set);
@@ -44,6 +45,7 @@ struct BaselineAppOptions {
   TextCorpusOptions corpus(std::uint64_t seed) const;
   std::vector<std::int64_t> batches() const;  // 1, 2, 4, ... samples
   LatencyOptions latency() const;
+  MatmulPeakOptions peak(at::Device device) const;
   std::string to_string() const;
 };
 

@@ -64,4 +64,15 @@ std::string latency_table(const std::vector<LatencyRow>& rows) {
   return table.to_string();
 }
 
+std::vector<std::pair<std::string, double>> latency_metrics(
+    const std::vector<LatencyRow>& rows) {
+  std::vector<std::pair<std::string, double>> list;
+  for (const LatencyRow& row : rows) {
+    const std::string name = fmt::format("forward_batch{}_", row.batch);
+    list.emplace_back(name + "p50_ms", row.p50_ms);
+    list.emplace_back(name + "p99_ms", row.p99_ms);
+  }
+  return list;
+}
+
 }  // namespace dai::intro

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ch01_intro/corpus/token_corpus.h"
@@ -44,5 +45,8 @@ std::vector<LatencyRow> measure_forward_latency(
     at::Device device);
 
 std::string latency_table(const std::vector<LatencyRow>& rows);
+// "forward_batch8_p50_ms", ...
+std::vector<std::pair<std::string, double>> latency_metrics(
+    const std::vector<LatencyRow>& rows);
 
 }  // namespace dai::intro

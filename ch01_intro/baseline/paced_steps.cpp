@@ -35,9 +35,23 @@ std::int64_t steps_asked_for(const std::string& line) {
 
 }  // namespace
 
-void write_tokens(const TokenCorpus& corpus, const std::string& path) {
+void write_windows(const TokenCorpus& corpus, const BaselineOptions& options,
+                   const std::string& path) {
   AtomicFile file(path);
-  file.write(std::as_bytes(std::span(corpus.tokens())));
+  TokenCorpus::Request request{.microbatches = options.microbatches,
+                               .samples = options.samples};
+  const std::int64_t steps = options.trainer.schedule.total_steps;
+  for (; request.step < steps; ++request.step) {
+    for (request.microbatch = 0; request.microbatch < request.microbatches;
+         ++request.microbatch) {
+      for (std::int64_t sample = 0; sample < request.samples; ++sample) {
+        const std::int64_t first = corpus.window_begin(
+            CorpusSplit::kTrain, corpus.window_of(request, sample));
+        file.write(std::as_bytes(
+            std::span(corpus.tokens()).subspan(first, corpus.window() + 1)));
+      }
+    }
+  }
   file.commit();
 }
 

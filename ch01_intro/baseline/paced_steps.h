@@ -28,9 +28,11 @@ std::int64_t serve_paced_steps(const Decoder& decoder,
                                at::Device device, std::istream& in,
                                std::ostream& out);
 
-// The corpus's ids as raw int32, for the peer to train on the same text.
-// Throws UsageError where the file cannot be written.
-void write_tokens(const TokenCorpus& corpus, const std::string& path);
+// What the first steps of the schedule will train on, in their order, so that
+// the peer can train on the same: raw int32, [steps x microbatches x samples,
+// window + 1]. Throws UsageError where the file cannot be written.
+void write_windows(const TokenCorpus& corpus, const BaselineOptions& options,
+                   const std::string& path);
 
 // The most memory this process ever held (VmHWM), in bytes.
 std::int64_t peak_rss_bytes();

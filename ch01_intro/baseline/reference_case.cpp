@@ -105,30 +105,56 @@ double gradient_error(const at::Tensor& ours, const json& theirs) {
   return worst;
 }
 
-void check_config(const json& theirs, const DecoderConfig& ours) {
-  const std::pair<const char*, std::int64_t> sizes[] = {
-      {"vocab_size", ours.vocab_size}, {"hidden", ours.hidden},
-      {"layers", ours.layers},         {"heads", ours.heads},
-      {"kv_heads", ours.kv_heads},     {"ffn", ours.ffn}};
+// The named decoder with the layers and key-value heads of the case; whatever
+// else the case states must be the decoder's.
+DecoderConfig config_of(const json& reference, const json& stated) {
+  DecoderConfig config = decoder_config(reference.at("decoder"));
+  config.layers = stated.at("layers");
+  config.kv_heads = stated.at("kv_heads");
+  const std::pair<const char*, double> sizes[] = {
+      {"vocab_size", config.vocab_size}, {"hidden", config.hidden},
+      {"heads", config.heads},           {"ffn", config.ffn},
+      {"rope_theta", config.rope_theta}, {"norm_eps", config.norm_eps}};
   for (const auto& [key, size] : sizes) {
-    if (theirs.at(key) != size) {
+    if (stated.at(key).get<double>() != size) {
       throw UsageError(fmt::format(
           "reference_nano.json was made with {} {}, decoder {} has {}: run "
           "ch01_intro/peers/reference_run.py again",
-          key, theirs.at(key).get<std::int64_t>(), ours.name, size));
+          key, stated.at(key).get<double>(), config.name, size));
     }
+  }
+  return config;
+}
+
+void compare_gradients(const std::vector<NamedParameter>& ours,
+                       const json& theirs, ReferenceComparison& result) {
+  if (theirs.size() != ours.size()) {
+    throw UsageError(
+        fmt::format("reference_nano.json has {} gradients, the decoder {}",
+                    theirs.size(), ours.size()));
+  }
+  for (const NamedParameter& gradient : ours) {
+    const auto row = std::find_if(
+        theirs.begin(), theirs.end(),
+        [&](const json& r) { return r.at("name") == gradient.name; });
+    if (row == theirs.end()) {
+      throw UsageError("reference_nano.json has no gradient of " +
+                       gradient.name);
+    }
+    const double worst = gradient_error(gradient.tensor, *row);
+    if (worst >= result.gradient_error) {
+      result.gradient_error = worst;
+      result.worst_gradient = gradient.name;
+    }
+    ++result.gradients;
   }
 }
 
-}  // namespace
-
-ReferenceComparison compare_with_reference(const DecoderOps& ops,
-                                           at::Device device) {
-  const json reference = json::parse(embedded_reference_nano_json());
+ReferenceComparison compare(const json& reference, const json& theirs,
+                            const DecoderOps& ops, at::Device device) {
   DecoderParts parts(
-      decoder_config(reference.at("config").at("name")),
+      config_of(reference, theirs.at("config")),
       {.seed = reference.at("seed"), .device = device, .ops = &ops});
-  check_config(reference.at("config"), parts.config());
   const Decoder decoder(parts);
   ReferenceTask task(reference, decoder, device);
   const TrainerOptions options{
@@ -143,35 +169,47 @@ ReferenceComparison compare_with_reference(const DecoderOps& ops,
   Trainer trainer(task, sync, view, nullptr, options, device);
 
   ReferenceComparison result;
-  result.reference_losses = reference.at("losses").get<std::vector<double>>();
-  for (const double theirs : result.reference_losses) {
-    const double ours = trainer.step().loss;
-    result.losses.push_back(ours);
-    result.loss_error =
-        std::max(result.loss_error, error(ours, theirs, theirs));
+  result.layers = decoder.config().layers;
+  result.heads = decoder.config().heads;
+  result.kv_heads = decoder.config().kv_heads;
+  const json& losses = theirs.at("losses");
+  const json& norms = theirs.at("gradient_norms");
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    const StepResult ours = trainer.step();
+    result.losses.push_back(ours.loss);
+    result.reference_losses.push_back(losses.at(step));
+    result.loss_error = std::max(
+        result.loss_error, error(ours.loss, losses.at(step), losses.at(step)));
+    result.norm_error =
+        std::max(result.norm_error,
+                 error(ours.gradient_norm, norms.at(step), norms.at(step)));
   }
-  const json& gradients = reference.at("step1_gradients");
-  if (gradients.size() != view.gradients.size()) {
-    throw UsageError(
-        fmt::format("reference_nano.json has {} gradients, the "
-                    "decoder {}",
-                    gradients.size(), view.gradients.size()));
-  }
-  for (const NamedParameter& ours : view.gradients) {
-    const auto theirs = std::find_if(
-        gradients.begin(), gradients.end(),
-        [&](const json& row) { return row.at("name") == ours.name; });
-    if (theirs == gradients.end()) {
-      throw UsageError("reference_nano.json has no gradient of " + ours.name);
-    }
-    const double worst = gradient_error(ours.tensor, *theirs);
-    if (worst >= result.gradient_error) {
-      result.gradient_error = worst;
-      result.worst_gradient = ours.name;
-    }
-    ++result.gradients;
-  }
+  compare_gradients(view.gradients, theirs.at("step1_gradients"), result);
   return result;
+}
+
+}  // namespace
+
+std::string ReferenceComparison::decoder() const {
+  return fmt::format("{} layers, {} heads over {}", layers, heads, kv_heads);
+}
+
+std::string ReferenceComparison::to_string() const {
+  return fmt::format(
+      "against PyTorch in Python, {} steps of {}: {:.6f} to {:.6f}, theirs "
+      "{:.6f} to {:.6f}\n",
+      losses.size(), decoder(), losses.front(), losses.back(),
+      reference_losses.front(), reference_losses.back());
+}
+
+std::vector<ReferenceComparison> compare_with_reference(const DecoderOps& ops,
+                                                        at::Device device) {
+  const json reference = json::parse(embedded_reference_nano_json());
+  std::vector<ReferenceComparison> results;
+  for (const json& theirs : reference.at("cases")) {
+    results.push_back(compare(reference, theirs, ops, device));
+  }
+  return results;
 }
 
 }  // namespace dai::intro

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The same ten steps in Python and here: a decoder of the configuration
-// nano-1m, its weights by the same formula, the text of this repository's
-// LICENSE a byte a token, AdamW, clipping, two microbatches a step. What
-// Python's PyTorch got (peers/reference_run.py) is committed in
-// reference_nano.json and compiled in; every start of the app trains again and
-// compares.
+// The same ten steps in Python and here: weights by the same formula, the text
+// of this repository's LICENSE a byte a token, AdamW, clipping, two
+// microbatches a step. Two decoders: nano-1m, and two layers of it whose twelve
+// heads share four key-value heads. What Python's PyTorch got
+// (peers/reference_run.py) is committed in reference_nano.json and compiled in;
+// every start of the app trains again and compares.
 //
-//   ReferenceComparison c = compare_with_reference(fused_ops(), device);
-//   app.check("max|loss - PyTorch's| / loss", c.loss_error, 1e-5);
+//   for (const ReferenceComparison& c :
+//        compare_with_reference(fused_ops(), device)) {
+//     app.check("max|loss - PyTorch's| / loss", c.loss_error, 1e-5);
+//   }
 //
 // A gradient tensor is compared by its norm, its maximum and 64 elements that
 // its name draws; errors are relative to the tensor's maximum.
@@ -25,17 +27,22 @@
 namespace dai::intro {
 
 struct ReferenceComparison {
-  std::vector<double> losses;            // ours, a step each
-  std::vector<double> reference_losses;  // Python's
-  double loss_error = 0;                 // the largest, relative
+  std::int64_t layers = 0, heads = 0, kv_heads = 0;  // the decoder's
+  std::vector<double> losses;                        // ours, a step each
+  std::vector<double> reference_losses;              // Python's
+  double loss_error = 0;                             // the largest, relative
+  double norm_error = 0;       // of the gradients' norms, all steps; relative
   double gradient_error = 0;   // of step 1, relative to each tensor's maximum
   std::string worst_gradient;  // whose
   std::int64_t gradients = 0;  // tensors compared
+
+  std::string decoder() const;    // "2 layers, 12 heads over 4"
+  std::string to_string() const;  // first and last loss, here and there
 };
 
-// Trains on one thread's worth of work, about a second. Leaves the number of
+// About a second of training; one entry a decoder. Leaves the number of
 // threads as it is: the tolerance covers what that changes.
-ReferenceComparison compare_with_reference(const DecoderOps& ops,
-                                           at::Device device);
+std::vector<ReferenceComparison> compare_with_reference(const DecoderOps& ops,
+                                                        at::Device device);
 
 }  // namespace dai::intro

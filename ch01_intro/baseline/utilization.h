@@ -7,13 +7,16 @@
 // definition says nothing. Divided is by a measured peak, the best matrix
 // product that this device reached in the same process.
 //
-//   const auto rows = utilization(config, tokens_per_s, batch, seq, peak);
-//   fmt::print("{}", utilization_table(rows, peak));
+//   const Utilization used = utilization(config, batch, seq, choices,
+//                                        tokens_per_s, peak);
+//   fmt::print("{}", used.to_string());
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ch01_intro/profile/analytic_flops.h"
+#include "ch01_intro/roofline/matmul_search.h"
 
 namespace dai::intro {
 
@@ -24,13 +27,19 @@ struct UtilizationRow {
   double mfu = 0;  // 0 to 1
 };
 
-// Throws std::invalid_argument for a rate or a peak that is not positive.
-std::vector<UtilizationRow> utilization(const DecoderConfig& config,
-                                        std::int64_t batch, std::int64_t seq,
-                                        const ExecutionChoices& choices,
-                                        double tokens_per_s,
-                                        double peak_flop_per_s);
+struct Utilization {
+  MatmulPeak peak;  // what 100 % is
+  std::vector<UtilizationRow> rows;
 
-std::string utilization_table(const std::vector<UtilizationRow>& rows);
+  // A row a definition, and what 100 % is.
+  std::string to_string() const;
+  // Under flat names that end in their unit.
+  std::vector<std::pair<std::string, double>> metrics() const;
+};
+
+// Throws std::invalid_argument for a rate or a peak that is not positive.
+Utilization utilization(const DecoderConfig& config, std::int64_t batch,
+                        std::int64_t seq, const ExecutionChoices& choices,
+                        double tokens_per_s, const MatmulPeak& peak);
 
 }  // namespace dai::intro

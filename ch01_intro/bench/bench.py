@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chapter 1 against PyTorch in Python: the training step of one decoder.
 
-Same weights, same text, same batch, same cores. All programs are started
-first and then take turns, a few steps each, so that what slows the machine
-slows them alike; a ratio is made of neighbouring turns. PyTorch's float32
+Same weights, same windows of the same text, same batch, same cores. All
+programs are started first and then take turns, a few steps each, so that what
+slows the machine slows them alike; a ratio is made of neighbouring turns. After
+each turn all must have the same loss, or there is no result. Memory is that of
+processes of its own, started one after the other. PyTorch's float32
 products go through MKL, which is slow on CPUs that are not Intel's; the fused
 rung takes oneDNN there (decoder/cpu_product.h), and a ratio measured on such a
 CPU holds for such CPUs.
@@ -19,18 +21,20 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL, BATCH, WINDOW = "bench-9m", 8, 128
+WARMUP, MEMORY_STEPS, MEMORY_RUNS = 3, 8, 3
+# Float32 sums in other orders: what remains after some fifty steps.
+SAME_LOSS = 1e-3
 
 
 class Program:
     """A program that trains as many steps as a line on its stdin says."""
 
     def __init__(self, label, command, threads):
-        self.label, self.command = label, command
+        self.label, self.command, self.threads = label, command, threads
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True,
@@ -61,6 +65,30 @@ class Program:
         self.process.stdout.read()
         if self.process.wait(60) != 0:
             sys.exit(f"{self.label} failed: {' '.join(self.command)}")
+
+
+def refuse_other_losses(programs):
+    """A faster program that computes something else would be no result."""
+    first = programs[0].loss
+    # A NaN is near nothing, itself included.
+    if not all(abs(p.loss - first) <= SAME_LOSS * first for p in programs):
+        sys.exit("the programs do not train the same: losses " + ", ".join(
+            f"{p.label} {p.loss:.6f}" for p in programs))
+
+
+def peak_mib(program):
+    """The most memory that a process of its own held in a few steps, MiB."""
+    peaks = []
+    for _ in range(MEMORY_RUNS):
+        alone = Program(program.label, program.command, program.threads)
+        if "--rung" in program.command:
+            alone.answer()
+        alone.train(MEMORY_STEPS)
+        alone.end()
+        peaks.append(alone.peak_rss_bytes / 2**20)
+    print(f"{program.label}: " + ", ".join(f"{p:.0f} MiB" for p in peaks),
+          file=sys.stderr)
+    return peaks
 
 
 def bootstrap(ours, theirs):
@@ -102,17 +130,17 @@ def ours(build, rung, *more):
             "--device", "cpu", "--paced", "--rung", rung, *more]
 
 
-def peer(mode, sizes, tokens, threads):
+def peer(mode, sizes, windows, threads):
     words = [str(ROOT / ".deps/venv/bin/python"),
              str(ROOT / "ch01_intro/peers/train_peer.py"), "--mode", mode,
-             "--tokens", tokens, "--threads", str(threads),
+             "--windows", windows, "--threads", str(threads),
              "--batch", str(BATCH), "--window", str(WINDOW)]
     for key, value in sizes.items():
         words += ["--" + key.replace("_", "-"), str(value)]
     return words
 
 
-def start_all(build, tokens, threads):
+def start_all(build, windows, steps, threads):
     """Every program, ready to train: text read, graphs compiled."""
     programs = {}
 
@@ -121,15 +149,16 @@ def start_all(build, tokens, threads):
         programs[key] = Program(label, command, threads)
         sizes = programs[key].answer()["decoder"] if "--rung" in command \
             else None
-        programs[key].train(3, keep=False)
+        programs[key].train(WARMUP, keep=False)
         print(f"{label}: ready after {time.time() - begun:.0f} s",
               file=sys.stderr)
         return sizes
     sizes = start("naive", "naive",
-                  ours(build, "naive", "--tokens-out", tokens))
+                  ours(build, "naive", "--windows-out", windows,
+                       "--steps", str(steps)))
     start("fused", "fused", ours(build, "fused"))
     for mode in ("eager", "compile"):
-        start(mode, "pytorch " + mode, peer(mode, sizes, tokens, threads))
+        start(mode, "pytorch " + mode, peer(mode, sizes, windows, threads))
     return programs
 
 
@@ -144,19 +173,20 @@ def main():
     if a.turns < 7:
         parser.error("fewer than 7 turns are no result")
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        programs = start_all(build, os.path.join(folder, "tokens.i32"),
-                             a.threads)
-        order = list(programs.values())
-        for turn in range(a.turns):
-            for program in order[turn % 4:] + order[:turn % 4]:
-                time.sleep(0.3)  # idle threads stop spinning
-                program.train(a.steps)
-            print(f"turn {turn + 1}/{a.turns}: " + ", ".join(
-                f"{p.label} {p.turns[-1]:.0f} ms" for p in order),
-                file=sys.stderr)
-        for program in order:
-            program.end()
+    programs = start_all(build, str(build / "ch01_bench_windows.i32"),
+                         WARMUP + a.turns * a.steps, a.threads)
+    order = list(programs.values())
+    refuse_other_losses(order)
+    for turn in range(a.turns):
+        for program in order[turn % 4:] + order[:turn % 4]:
+            time.sleep(0.3)  # idle threads stop spinning
+            program.train(a.steps)
+        print(f"turn {turn + 1}/{a.turns}, loss {order[0].loss:.4f}: " +
+              ", ".join(f"{p.label} {p.turns[-1]:.0f} ms" for p in order),
+              file=sys.stderr)
+        refuse_other_losses(order)
+    for program in order:
+        program.end()
     naive, fused, eager, compiled = (programs[k] for k in
                                      ("naive", "fused", "eager", "compile"))
     versions = json.loads(subprocess.check_output(
@@ -172,22 +202,18 @@ def main():
             step("train_step_fused_vs_pytorch", fused, eager),
             step("train_step_fused_vs_compile", fused, compiled),
             step("train_step_fused_vs_naive", fused, naive)]
-    # One number a process: what it held at most.
+    held = peak_mib(fused)
     for name, theirs in (("train_rss_vs_pytorch", eager),
                          ("train_rss_vs_compile", compiled)):
-        rows.append({
-            **row(name, "peak resident memory", "MiB", fused, theirs,
-                  [fused.peak_rss_bytes / 2**20],
-                  [theirs.peak_rss_bytes / 2**20], a.threads, versions),
-            "ci95": None, "samples": 1})
+        rows.append(row(name, "peak resident memory", "MiB", fused, theirs,
+                        held, peak_mib(theirs), a.threads, versions))
     with open(a.json + ".new", "w", encoding="utf-8") as file:
         json.dump({"schema": 1, "rows": rows}, file, indent=1)
     os.replace(a.json + ".new", a.json)
     for r in rows:
-        interval = "" if r["ci95"] is None else \
-            " [{:.2f}, {:.2f}]".format(*r["ci95"])
         print(f"{r['name']}: {r['ours']:.1f} against {r['theirs']:.1f} "
-              f"{r['unit']}, ratio {r['ratio']:.2f}{interval}")
+              f"{r['unit']}, ratio {r['ratio']:.2f} "
+              "[{:.2f}, {:.2f}]".format(*r["ci95"]))
 
 
 if __name__ == "__main__":

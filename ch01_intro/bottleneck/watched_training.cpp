@@ -281,6 +281,10 @@ double WatchedTraining::last_loss() const {
   return job_->last_loss;
 }
 
+std::int64_t WatchedTraining::skipped_updates() const {
+  return job_->trainer.skipped_updates();
+}
+
 std::int64_t WatchedTraining::bits_off_rank0() {
   std::int64_t bits = 0;
   for (const NamedParameter& parameter : job_->decoder.parameters()) {

@@ -55,6 +55,7 @@ class WatchedTraining {
 
   double first_loss() const;
   double last_loss() const;
+  std::int64_t skipped_updates() const;  // equal on every rank
   // Bits in which this rank's parameters differ from rank 0's. Collective.
   std::int64_t bits_off_rank0();
 

@@ -13,6 +13,10 @@
 namespace dai::intro {
 namespace {
 
+// Of the validation windows' order: what is held back must not depend on the
+// seed of a training run, or two runs' validation losses could not be compared.
+constexpr std::uint64_t kValidationSeed = 1;
+
 // The last window of a chunk needs one token more than its inputs.
 std::int64_t chunk_tokens(const TokenCorpusOptions& options) {
   return options.chunk_windows * options.window + 1;
@@ -82,9 +86,10 @@ std::int64_t TokenCorpus::window_of(const Request& request,
       (request.step * request.microbatches + request.microbatch) *
           request.samples +
       sample;
-  if (request.split == CorpusSplit::kValidation) return place % count;
+  const bool held_back = request.split == CorpusSplit::kValidation;
   return static_cast<std::int64_t>(
-      sample_at(options_.seed, place / count, place % count, count));
+      sample_at(held_back ? kValidationSeed : options_.seed,
+                held_back ? 0 : place / count, place % count, count));
 }
 
 void TokenCorpus::fill(const Request& request, std::span<std::int64_t> inputs,

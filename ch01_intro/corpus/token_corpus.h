@@ -63,7 +63,8 @@ class TokenCorpus {
     CorpusSplit split = CorpusSplit::kTrain;
   };
   // The window at `sample` of the request: the epoch's shuffled order for
-  // training, the text's own order, round and round, for validation.
+  // training; for validation one shuffled order, the same for every seed, round
+  // and round, so that the first few are a sample of the whole text.
   std::int64_t window_of(const Request& request, std::int64_t sample) const;
 
   // inputs, targets: [samples, window], one row after the other.

@@ -17,7 +17,9 @@
 // profilers and ledgers as a user scope of PyTorch's RecordFunction: "embed",
 // "layers.3.attention", "layers.3.feed_forward", "head".
 // Errors: UsageError for tokens that are not [batch, seq] int64, for more
-// positions than the config has, and for targets of another shape.
+// positions than the config has, and for targets of another shape. A token id
+// outside the vocabulary is refused by PyTorch on the CPU and ends the process
+// on CUDA (a device-side assertion): TokenCorpus lets none through.
 
 #include <ATen/core/Tensor.h>
 

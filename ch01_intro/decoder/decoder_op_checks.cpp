@@ -35,7 +35,8 @@ RopeTable rope_table(std::int64_t positions, std::int64_t head_dim,
                     "least 0, an even number and above 0 are expected",
                     positions, head_dim, theta));
   }
-  // On the CPU and in float64 for every device: the same bits everywhere.
+  // On the CPU and in float64, whatever the device: the same table for all
+  // ranks of a kind of machine.
   const auto f64 = at::TensorOptions().dtype(at::kDouble);
   const at::Tensor frequency = at::pow(
       theta, at::arange(0, head_dim, 2, f64) / -static_cast<double>(head_dim));

@@ -29,6 +29,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 namespace dai::intro {
 
@@ -77,5 +78,7 @@ inline constexpr std::int64_t kIgnoredTarget = -100;
 
 const DecoderOps& naive_ops();
 const DecoderOps& fused_ops();
+// By that name. Throws UsageError that lists them.
+const DecoderOps& decoder_ops(const std::string& name);
 
 }  // namespace dai::intro

@@ -13,10 +13,13 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <stdexcept>
+#include <string>
 
 #include "ch01_intro/decoder/cpu_product.h"
 #include "ch01_intro/decoder/decoder_op_checks.h"
+#include "ch01_intro/decoder/decoder_ops.h"
 #include "ch01_intro/decoder/fused_device.h"
+#include "common/errors.h"
 
 namespace dai::intro {
 namespace {
@@ -253,6 +256,13 @@ const DecoderOps& fused_ops() {
   static const DecoderOps ops{"fused", fused_linear, rms_norm,
                               rope,    swiglu,       token_loss};
   return ops;
+}
+
+const DecoderOps& decoder_ops(const std::string& name) {
+  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
+    if (name == ops->name) return *ops;
+  }
+  throw UsageError(fmt::format("no rung {}; there are: naive, fused", name));
 }
 
 }  // namespace dai::intro

@@ -27,8 +27,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using Values = std::function<double(std::int64_t i)>;
 
-// What rank (or microbatch) r holds at i: below 97 and different everywhere,
-// so that a swapped rank or a shifted block cannot go unseen.
+// What rank (or microbatch) r holds at i: below 97, and other than what the
+// next 96 ranks hold there or this rank in the next 96 elements, so that a
+// swapped rank or a shifted block cannot go unseen.
 double value(std::int64_t r, std::int64_t i) {
   return (r * 31 + i * 7) % 97;
 }

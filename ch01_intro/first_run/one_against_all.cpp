@@ -71,6 +71,7 @@ struct Outcome {
   at::Tensor parameters;  // float32, flat
   StepTimes step_ms{};    // this rank's mean, without the first step
   double first_step_done_us = 0;  // on steady_us()'s clock
+  std::int64_t skipped_updates = 0;
 };
 
 using AfterStep = std::function<void(const StepResult&)>;
@@ -110,6 +111,7 @@ Outcome train(const TokenCorpus& corpus, const FirstRunOptions& options,
       decoder, corpus, task_options(options, CorpusSplit::kValidation), device);
   loss[options.steps] = evaluate(held_back, options.microbatches, group,
                                  Precision::kFp32, device);
+  outcome.skipped_updates = trainer.skipped_updates();
   outcome.losses = losses.to(device);
   outcome.parameters = flat_parameters(decoder.parameters());
   return outcome;
@@ -169,6 +171,7 @@ void compare(OneAgainstAll& both, const Outcome& one, const Outcome& all,
   both.bits_off_one_rank =
       worst(differing_bits(all.parameters, one.parameters));
   both.bits_off_rank0 = worst(differing_bits(all.parameters, rank0_parameters));
+  both.skipped_updates = worst(one.skipped_updates + all.skipped_updates);
 }
 
 // Splits off the validation loss.
@@ -208,8 +211,9 @@ OneAgainstAll train_one_against_all(ProcessGroup& group,
   both.scaling = break_down_scaling(one.step_ms, all.step_ms, group);
   both.tokens_per_step =
       options.microbatches * options.microbatch_size * corpus.window();
-  both.startup_ms =
-      ms_since_process_start() - (steady_us() - one.first_step_done_us) / 1e3;
+  both.startup_ms = gather_numbers(
+      group, ms_since_process_start() -
+                 (steady_us() - one.first_step_done_us) / 1e3)[0];
   return both;
 }
 

@@ -71,6 +71,8 @@ struct OneAgainstAll {
   std::int64_t bits_off_one_rank = 0;  // against the decoder trained alone
   std::int64_t bits_off_rank0 = 0;     // against rank 0's after the same run
 
+  std::int64_t skipped_updates = 0;  // of both runs
+
   ScalingBreakdown scaling;
   std::int64_t tokens_per_step = 0;
   double startup_ms = 0;  // process start to the end of rank 0's first step

@@ -34,7 +34,7 @@ void AllocationLog::on_allocate(const void* address, std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
   Allocation allocation;
   allocation.bytes = bytes;
-  if (in_phase_) allocation.phase = static_cast<int>(phases_.size()) - 1;
+  allocation.born = stretch();
   if (!module_stack_.empty()) allocation.module = module_stack_.back();
   live_[address] = allocations_.size();
   events_.push_back({now_us(), allocations_.size(), true});
@@ -47,8 +47,7 @@ void AllocationLog::on_free(const void* address) {
   const auto found = live_.find(address);
   if (found == live_.end()) return;
   Allocation& allocation = allocations_[found->second];
-  const int now = in_phase_ ? static_cast<int>(phases_.size()) - 1 : kNone;
-  allocation.died_in_phase = allocation.phase == now;
+  allocation.died_where_born = allocation.born == stretch();
   events_.push_back({now_us(), found->second, false});
   live_bytes_ -= allocation.bytes;
   live_.erase(found);
@@ -78,15 +77,16 @@ void AllocationLog::begin_phase(const std::string& name, bool saves) {
 void AllocationLog::end_phase() {
   const std::lock_guard lock(mutex_);
   if (!in_phase_) throw std::logic_error("AllocationLog: no phase to end");
+  const int ended = stretch();
   in_phase_ = false;
   PhaseRecord& phase = phases_.back();
   phase.end_us = now_us();
   phase.end_event = events_.size();
   if (!phase.saves) return;
-  const int number = static_cast<int>(phases_.size()) - 1;
+  // What an earlier forward saved, for a backward still to come, stays saved.
   for (const auto& [address, index] : live_) {
     Allocation& allocation = allocations_[index];
-    allocation.saved = allocation.phase == number;
+    if (allocation.born == ended) allocation.saved = true;
   }
 }
 
@@ -117,10 +117,9 @@ MemoryCategory AllocationLog::category(const Allocation& allocation) const {
   if (allocation.claimed) return allocation.claim;
   if (allocation.saved) return MemoryCategory::kActivations;
   // While its phase still runs, an allocation counts as that phase's work.
-  const bool phase_runs =
-      in_phase_ && allocation.phase == static_cast<int>(phases_.size()) - 1;
-  return allocation.died_in_phase || phase_runs ? MemoryCategory::kTemporary
-                                                : MemoryCategory::kOther;
+  const bool phase_runs = in_phase_ && allocation.born == stretch();
+  return allocation.died_where_born || phase_runs ? MemoryCategory::kTemporary
+                                                  : MemoryCategory::kOther;
 }
 
 MemoryReport AllocationLog::report(std::size_t points) const {

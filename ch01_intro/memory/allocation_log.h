@@ -112,10 +112,10 @@ class AllocationLog {
   static constexpr int kNone = -1;
   struct Allocation {
     std::int64_t bytes = 0;
-    int phase = kNone;
+    int born = 0;  // stretch()
     int module = kNone;
-    bool saved = false;  // alive at the end of its phase, and that one saves
-    bool died_in_phase = false;
+    bool saved = false;  // was alive when its phase ended, and that one saves
+    bool died_where_born = false;
     bool claimed = false;
     MemoryCategory claim{};
   };
@@ -132,6 +132,10 @@ class AllocationLog {
   };
   MemoryCategory category(const Allocation& allocation) const;
   double now_us() const;
+  // Numbers the phases, odd, and the times between them, even.
+  int stretch() const {
+    return 2 * static_cast<int>(phases_.size()) - (in_phase_ ? 1 : 0);
+  }
 
   mutable std::mutex mutex_;
   const double start_us_;

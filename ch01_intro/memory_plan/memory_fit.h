@@ -5,23 +5,18 @@
 // is refused in one line, instead of being ended by the kernel half-way.
 //
 //   check_fits({.config = config, .batch = 8, .seq = 128},
-//   free_memory_bytes());
+//              memory_available_bytes());  // common/control_group.h
 //
 // On the CPU; a GPU's allocator refuses by itself.
 
 #include <cstdint>
-#include <filesystem>
 
 #include "ch01_intro/memory_plan/memory_plan.h"
 
 namespace dai::intro {
 
-// What the kernel could give out without swapping (MemAvailable), or what is
-// left of the control group's limit where that is less.
-std::int64_t free_memory_bytes(const std::filesystem::path& root = "/");
-
 // Throws UsageError when the plan's peak is above `free_bytes`: sizes, what is
-// needed and what is there.
+// needed and what is there. Below zero: unknown, nothing is refused.
 void check_fits(const PlanSetup& setup, std::int64_t free_bytes);
 
 }  // namespace dai::intro

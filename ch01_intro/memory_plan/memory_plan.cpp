@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "ch01_intro/decoder/loss_chunk.h"
@@ -197,6 +198,19 @@ void plan_peaks(MemoryPlan& plan, const PlanSetup& setup) {
       {"optimizer", "clipping: sums of squares", tail + blocks * kDouble});
 }
 
+// More than any line or sum of a plan, in numbers that cannot overflow: no
+// value of a token is kept more than 32 times over, of a weight 16 times.
+double bound_bytes(const PlanSetup& setup) {
+  const DecoderConfig& c = setup.config;
+  const auto f = [](std::int64_t size) { return static_cast<double>(size); };
+  const double widths = f(c.layers) * (f(c.hidden) + f(c.heads) + f(c.ffn)) +
+                        f(c.hidden) + f(c.vocab_size) + f(c.ffn);
+  const double weights =
+      f(c.hidden) * (f(c.layers) * (4 * f(c.hidden) + 3 * f(c.ffn) + 2) +
+                     2 * f(c.vocab_size) + f(c.max_positions));
+  return kFloat * (32 * f(setup.batch) * f(setup.seq) * widths + 16 * weights);
+}
+
 }  // namespace
 
 Rung rung_from_string(const std::string& name) {
@@ -219,6 +233,11 @@ void PlanSetup::check() const {
     throw UsageError(
         fmt::format("sequences of {} tokens: decoder {} has {} positions", seq,
                     config.name, config.max_positions));
+  }
+  if (bound_bytes(*this) > std::ldexp(1.0, 62)) {
+    throw UsageError(
+        fmt::format("a step of {} with {} x {} tokens: more than 2^62 bytes",
+                    config.name, batch, seq));
   }
 }
 

@@ -39,7 +39,8 @@ struct PlanSetup {
   bool bf16 = false;  // autocast: products in bfloat16, states in float32
 
   std::int64_t tokens() const { return batch * seq; }
-  // Throws UsageError: sizes below 1, more tokens than positions.
+  // Throws UsageError: sizes below 1, more tokens than positions,
+  // or a step of more than 2^62 bytes.
   void check() const;
 };
 

@@ -4,8 +4,9 @@
 
 Started by ch01_intro/bench/bench.py. For each line on stdin it trains that
 many steps and prints one JSON line: their times, the last loss, peak memory.
+The windows are those of ch01_train_baseline --windows-out, in its order.
 
-  train_peer.py --tokens FILE --batch 8 --window 128 --mode eager|compile
+  train_peer.py --windows FILE --batch 8 --window 128 --mode eager|compile
                 --vocab-size V --hidden H --layers L --heads N --kv-heads K
                 --ffn F [--threads T]
 """
@@ -23,7 +24,8 @@ import decoder
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", required=True, help="int32 ids")
+    parser.add_argument("--windows", required=True,
+                        help="int32 [steps x batch, window + 1]")
     parser.add_argument("--mode", choices=["eager", "compile"],
                         default="eager")
     parser.add_argument("--threads", type=int, default=1)
@@ -46,19 +48,18 @@ def main():
     # What is compiled is the loss, forward and backward; the optimizer is
     # fused already and stays as it is.
     loss_of = torch.compile(model) if a.mode == "compile" else model
-    ids = torch.from_numpy(np.fromfile(a.tokens, dtype=np.int32).astype(
-        np.int64))
-    windows = (len(ids) - 1) // a.window
+    windows = torch.from_numpy(np.fromfile(a.windows, dtype=np.int32).reshape(
+        -1, a.window + 1))
     parameters = list(model.parameters())
     step = 0
 
     def train_step():
         nonlocal step
-        rows = [(step * a.batch + i) % windows * a.window
-                for i in range(a.batch)]
+        rows = windows[step * a.batch:(step + 1) * a.batch].long()
+        if len(rows) < a.batch:
+            sys.exit(f"{a.windows} has windows for {step} steps")
         step += 1
-        inputs = torch.stack([ids[r:r + a.window] for r in rows])
-        targets = torch.stack([ids[r + 1:r + a.window + 1] for r in rows])
+        inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
         adamw.zero_grad(set_to_none=True)
         loss = loss_of(inputs, targets) / targets.numel()
         loss.backward()

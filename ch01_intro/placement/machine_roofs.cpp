@@ -17,6 +17,7 @@
 #include <functional>
 
 #include "ch01_intro/decoder/decoder_kernels.h"
+#include "ch01_intro/decoder/row_ranges.h"
 #include "ch01_intro/roofline/bandwidth.h"
 #include "ch01_intro/roofline/device_timer.h"
 #include "ch01_intro/roofline/matmul_peak.h"
@@ -85,7 +86,7 @@ double exponentials_per_s(int threads, double seconds) {
   const auto own = [&] {
     const float* in = x.const_data_ptr<float>();
     float* out = y.data_ptr<float>();
-    at::parallel_for(0, threads, 1, [&](std::int64_t first, std::int64_t last) {
+    for_tasks(threads, [&](std::int64_t first, std::int64_t last) {
       kernels.exp(in + first * count, out + first * count,
                   (last - first) * count);
     });

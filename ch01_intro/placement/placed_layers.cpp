@@ -47,6 +47,7 @@ RooflineVerdict judge_roofline(const LayerMeasurement& measurement) {
   const Roofline roofline = measurement.roofline();
   RooflineVerdict verdict;
   std::int64_t all = 0, outside = 0;
+  double seconds = 0;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const LayerTimes& times = measurement.layers[i];
     PlacedLayer placed{
@@ -63,10 +64,16 @@ RooflineVerdict judge_roofline(const LayerMeasurement& measurement) {
                     placed.placement.slowdown <= kMostSlowdown;
     all += placed.count;
     outside += placed.inside ? 0 : placed.count;
+    placed.time_share = static_cast<double>(placed.count) * placed.work.seconds;
+    seconds += placed.time_share;
     verdict.layers.push_back(placed);
   }
   verdict.outside_share =
       static_cast<double>(outside) / static_cast<double>(all);
+  for (PlacedLayer& layer : verdict.layers) {
+    layer.time_share /= seconds;
+    if (!layer.inside) verdict.outside_time_share += layer.time_share;
+  }
   return verdict;
 }
 
@@ -99,7 +106,7 @@ std::string roof_table(const LayerMeasurement& measurement) {
 
 std::string layer_table(const RooflineVerdict& verdict) {
   Table table({"layer", "count", "MFLOP", "MB", "FLOP/B", "level", "bound",
-               "roof us", "measured us", "x roof", ""});
+               "roof us", "measured us", "of time", "x roof", ""});
   for (const PlacedLayer& layer : verdict.layers) {
     const Placement& p = layer.placement;
     table.add_row(
@@ -109,6 +116,7 @@ std::string layer_table(const RooflineVerdict& verdict) {
          fmt::format("{:.2f}", p.intensity), p.level, to_string(p.bound),
          fmt::format("{:.0f}", p.roof_seconds * 1e6),
          fmt::format("{:.0f}", layer.work.seconds * 1e6),
+         fmt::format("{:.1f} %", 100 * layer.time_share),
          fmt::format("{:.2f}", p.slowdown), layer.inside ? "" : "outside"});
   }
   return table.to_string();

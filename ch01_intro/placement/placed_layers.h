@@ -27,8 +27,6 @@ namespace dai::intro {
 
 inline constexpr double kMostSlowdown = 2;
 inline constexpr double kOutsideShare = 0.2;
-// Clocks are not constant: a layer may beat the roof by this much.
-inline constexpr double kClockTolerance = 0.02;
 
 struct LayerTimes {
   std::string name;
@@ -54,11 +52,13 @@ struct PlacedLayer {
   std::int64_t count = 1;
   Placement placement;
   bool inside = false;
+  double time_share = 0;  // of all layers' time, in all blocks together
 };
 
 struct RooflineVerdict {
   std::vector<PlacedLayer> layers;
   double outside_share = 0;  // of all layers, a block's counted in each block
+  double outside_time_share = 0;  // of the time of all layers
 };
 
 // Throws std::invalid_argument when a layer of the decoder has no times or a

@@ -11,13 +11,6 @@
 
 namespace dai::intro {
 
-const DecoderOps& decoder_ops(const std::string& rung) {
-  for (const DecoderOps* ops : {&naive_ops(), &fused_ops()}) {
-    if (rung == ops->name) return *ops;
-  }
-  throw UsageError(fmt::format("no rung {}; there are: naive, fused", rung));
-}
-
 DecoderStep::DecoderStep(const DecoderStepOptions& options, at::Device device)
     : options_(options) {
   const DecoderConfig config = decoder_config(options.model);

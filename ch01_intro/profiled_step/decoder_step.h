@@ -33,9 +33,6 @@ struct DecoderStepOptions {
   std::uint64_t seed = 1234;
 };
 
-// "naive" or "fused"; anything else is a UsageError.
-const DecoderOps& decoder_ops(const std::string& rung);
-
 class DecoderStep {
  public:
   DecoderStep(const DecoderStepOptions& options, at::Device device);

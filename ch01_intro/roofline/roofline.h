@@ -52,6 +52,9 @@ struct Work {
   std::int64_t fresh_bytes = 0;  // on pages that were not there before
 };
 
+// A core's clock is not constant: measured work may beat its roof by this much.
+inline constexpr double kClockTolerance = 0.02;
+
 enum class Bound { kCompute, kMemory, kOverhead, kPages };
 const char* to_string(Bound bound);
 

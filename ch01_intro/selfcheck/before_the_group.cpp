@@ -79,21 +79,40 @@ void Preflight::look_at_myself() {
   }
 }
 
+std::string Preflight::sealed(const nlohmann::json& message) const {
+  return nlohmann::json{kPreflightFormat, launch_.host, message}.dump();
+}
+
+std::optional<nlohmann::json> Preflight::opened(const std::string& text,
+                                                RankReport& from) {
+  const auto said = nlohmann::json::parse(text, nullptr, false);
+  const bool whole = said.is_array() && said.size() == 3;
+  if (whole && said[0] == kPreflightFormat) return said[2];
+  const bool named = whole && said[0].is_string() && said[1].is_string();
+  from.foreign = named ? said[0].get<std::string>() : "no known format";
+  from.facts.machine.host = named ? said[1].get<std::string>() : "unknown";
+  return {};
+}
+
+nlohmann::json Preflight::opened_from_rank0(const std::string& text) {
+  if (auto message = opened(text, result_.ranks[0])) return *message;
+  throw Alone{finding("versions",
+                      fmt::format("speaks {}, rank 0 {}", kPreflightFormat,
+                                  result_.ranks[0].foreign),
+                      "one build on all ranks", kCopyOneBuild)};
+}
+
 // Who and where this rank is, in fewer bytes than any network's packet: where
 // packets of full size are lost, it arrives all the same.
 std::string Preflight::greeting() {
   const RankFacts& facts = mine().facts;
   const HostFacts& machine = facts.machine;
-  return nlohmann::json{
-      machine.host,    machine.boot_id,  machine.pid_space,
-      machine.pid,     facts.local_rank, facts.local_world_size,
-      facts.node_rank, facts.world_size, facts.address,
-      facts.port,      facts.token}
-      .dump();
+  return sealed({machine.host, machine.boot_id, machine.pid_space, machine.pid,
+                 facts.local_rank, facts.local_world_size, facts.node_rank,
+                 facts.world_size, facts.address, facts.port, facts.token});
 }
 
-void Preflight::read_greeting(const std::string& text, RankFacts& facts) {
-  const nlohmann::json said = nlohmann::json::parse(text);
+void Preflight::read_greeting(const nlohmann::json& said, RankFacts& facts) {
   HostFacts& machine = facts.machine;
   said.at(0).get_to(machine.host), said.at(1).get_to(machine.boot_id);
   said.at(2).get_to(machine.pid_space), said.at(3).get_to(machine.pid);
@@ -135,16 +154,18 @@ void Preflight::arrive() {
       if (!said[r]) continue;
       RankReport& rank = result_.ranks[r];
       rank.arrived = true;
-      read_greeting(*said[r], rank.facts);
+      const auto greeting = opened(*said[r], rank);
+      if (!greeting) continue;
+      read_greeting(*greeting, rank.facts);
       roster["peers"].push_back(
           {r, rank.facts.address, rank.facts.port, rank.facts.token});
     }
-    board_->post("roster", roster.dump());
+    board_->post("roster", sealed(roster));
     return;
   }
   const auto text = board_->read("roster", 0, in(1));
   if (!text) rank0_is_silent("arrive");
-  const nlohmann::json roster = nlohmann::json::parse(*text);
+  const nlohmann::json roster = opened_from_rank0(*text);
   for (const auto& peer : roster["peers"]) {
     const int r = peer[0];
     if (r >= launch_.world_size) continue;

@@ -112,8 +112,8 @@ std::vector<Link> read_links() {
   return links;
 }
 
-std::vector<Gpu> read_gpus(const std::string& root, const char* library) {
-  std::vector<Gpu> gpus;
+std::vector<GpuFacts> read_gpus(const std::string& root, const char* library) {
+  std::vector<GpuFacts> gpus;
   const CudaDriver driver(library);
   int count = 0, version = -1;
   if (!driver.call("cuInit", 0u) || !driver.call("cuDeviceGetCount", &count)) {
@@ -121,7 +121,7 @@ std::vector<Gpu> read_gpus(const std::string& root, const char* library) {
   }
   driver.call("cuDriverGetVersion", &version);
   for (int device = 0; device < count; ++device) {
-    Gpu gpu;
+    GpuFacts gpu;
     gpu.driver_version = version;
     char text[256] = "";
     if (driver.call("cuDeviceGetPCIBusId", text, int{sizeof text}, device)) {

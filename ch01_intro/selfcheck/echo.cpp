@@ -17,6 +17,7 @@
 #include <system_error>
 
 #include "ch01_intro/selfcheck/reach.h"
+#include "ch01_intro/statistics/statistics.h"
 #include "common/timer.h"
 #include "common/trace.h"
 
@@ -95,12 +96,6 @@ std::string why(const char* what, milliseconds limit) {
              ? fmt::format("{}: timed out after {} s", what,
                            limit.count() / 1e3)
              : fmt::format("{}: {}", what, message_of(errno));
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2,
-                   values.end());
-  return values[values.size() / 2];
 }
 
 // The questions to one peer over a connection that stands.

@@ -14,6 +14,8 @@
 
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/first_run/collective_check.h"
+#include "ch01_intro/statistics/statistics.h"
+#include "common/fnv1a.h"
 #include "common/timer.h"
 #include "common/torch/c10d_compat.h"
 #include "common/torch/process_group.h"
@@ -23,12 +25,9 @@ namespace {
 
 std::string hash_of(const at::Tensor& tensor) {
   const at::Tensor host = tensor.detach().cpu().contiguous();
-  const auto* bytes = static_cast<const unsigned char*>(host.data_ptr());
-  std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a
-  for (std::size_t i = 0; i < host.nbytes(); ++i) {
-    hash = (hash ^ bytes[i]) * 1099511628211ULL;
-  }
-  return fmt::format("{:016x}", hash);
+  return fmt::format(
+      "{:016x}",
+      fnv1a({static_cast<const char*>(host.data_ptr()), host.nbytes()}));
 }
 
 // The word after `key` in PyTorch's build description, as far as `stop`.
@@ -51,9 +50,7 @@ double median_us(ProcessGroup& group, at::Tensor tensor, std::int64_t repeats) {
     tensor.view(-1)[0].item<float>();
     times.push_back(steady_us() - begin);
   }
-  std::nth_element(times.begin(), times.begin() + times.size() / 2,
-                   times.end());
-  return times[times.size() / 2];
+  return median(times);
 }
 
 }  // namespace

@@ -15,6 +15,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/control_group.h"
+#include "common/file.h"
+#include "common/fnv1a.h"
 #include "common/report.h"
 
 namespace dai::intro {
@@ -22,74 +25,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 // The link "pid:[4026531836]" of /proc/self/ns/pid, or nothing.
 std::string link_target(const std::string& path) {
   std::error_code error;
   const fs::path target = fs::read_symlink(path, error);
   return error ? "" : target.string();
-}
-
-// A number, or -1 for "max" and anything else.
-double number(const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  return end == text.c_str() ? -1 : value;
-}
-
-// Where a cgroup controller's files lie, from this process's group up to the
-// root: a limit anywhere on the way holds. Both hierarchies are asked, since
-// machines of today mount either or both.
-std::vector<std::string> cgroup_folders(const std::string& root,
-                                        const std::string& controller) {
-  std::vector<std::string> folders;
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const auto first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string names =
-        "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool unified = names == ",,";
-    if (!unified && names.find("," + controller + ",") == std::string::npos) {
-      continue;
-    }
-    const std::string base =
-        root + "/sys/fs/cgroup" + (unified ? "" : "/" + controller);
-    fs::path group = line.substr(second + 1);
-    while (group.has_relative_path()) {
-      folders.push_back(base + group.string());
-      group = group.parent_path();
-    }
-    folders.push_back(base);
-  }
-  return folders;
-}
-
-// The strictest of the limits found; -1: none.
-template <class Read>
-double strictest(const std::vector<std::string>& folders, Read&& read) {
-  double lowest = -1;
-  for (const std::string& folder : folders) {
-    const double limit = read(folder);
-    if (limit > 0 && (lowest < 0 || limit < lowest)) lowest = limit;
-  }
-  return lowest;
-}
-
-std::int64_t meminfo_bytes(const std::string& root, const std::string& key) {
-  std::ifstream file(root + "/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(key + ":")) {
-      return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
-    }
-  }
-  return -1;
 }
 
 std::vector<int> usable_cpus() {
@@ -108,17 +48,15 @@ std::vector<int> usable_cpus() {
   return cpus;
 }
 
-// A fingerprint of the program itself (FNV-1a over the whole file): a binary
+// A fingerprint of the program itself, of the whole file: a binary
 // that somebody forgot to copy differs in it even where versions agree.
 std::string own_binary_hash() {
   std::ifstream file("/proc/self/exe", std::ios::binary);
-  std::uint64_t hash = 14695981039346656037ULL;
+  std::uint64_t hash = fnv1a("");
   std::vector<char> block(1 << 20);
   while (file) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    for (std::streamsize i = 0; i < file.gcount(); ++i) {
-      hash = (hash ^ static_cast<unsigned char>(block[i])) * 1099511628211ULL;
-    }
+    hash = fnv1a({block.data(), static_cast<std::size_t>(file.gcount())}, hash);
   }
   return fmt::format("{:016x}", hash);
 }
@@ -140,39 +78,6 @@ std::vector<int> parse_cpu_list(const std::string& text) {
   return cpus;
 }
 
-double read_cpu_quota(const std::string& root) {
-  return strictest(cgroup_folders(root, "cpu"), [](const std::string& folder) {
-    std::istringstream both(
-        first_line(folder + "/cpu.max"));  // "200000 100000"
-    std::string quota, period;
-    if (!(both >> quota >> period)) {
-      quota = first_line(folder + "/cpu.cfs_quota_us");
-      period = first_line(folder + "/cpu.cfs_period_us");
-    }
-    return number(period) > 0 ? number(quota) / number(period) : -1;
-  });
-}
-
-std::int64_t read_memory_available(const std::string& root) {
-  const std::int64_t free = meminfo_bytes(root, "MemAvailable");
-  const double limit =
-      strictest(cgroup_folders(root, "memory"), [](const std::string& folder) {
-        for (const auto& [most, now] :
-             {std::pair{"/memory.max", "/memory.current"},
-              {"/memory.limit_in_bytes", "/memory.usage_in_bytes"}}) {
-          const double limit = number(first_line(folder + most));
-          // No limit is a number near 2^63 in the older hierarchy.
-          if (limit < 0 || limit > 1e18) continue;
-          const double used = number(first_line(folder + now));
-          return std::max(1.0, limit - std::max(0.0, used));
-        }
-        return -1.0;
-      });
-  if (limit < 0) return free;
-  return free < 0 ? static_cast<std::int64_t>(limit)
-                  : std::min(free, static_cast<std::int64_t>(limit));
-}
-
 std::vector<int> read_numa_nodes(const std::string& root,
                                  const std::vector<int>& cpus) {
   std::vector<int> nodes;
@@ -182,7 +87,7 @@ std::vector<int> read_numa_nodes(const std::string& root,
     int node = 0;
     const std::string name = entry.path().filename();
     if (std::sscanf(name.c_str(), "node%d", &node) != 1) continue;
-    const auto own = parse_cpu_list(first_line(entry.path() / "cpulist"));
+    const auto own = parse_cpu_list(first_line_of(entry.path() / "cpulist"));
     const bool any = std::any_of(own.begin(), own.end(), [&](int cpu) {
       return cpus.empty() ||
              std::find(cpus.begin(), cpus.end(), cpu) != cpus.end();
@@ -194,7 +99,7 @@ std::vector<int> read_numa_nodes(const std::string& root,
 }
 
 char process_state(int pid) {
-  const std::string stat = first_line(fmt::format("/proc/{}/stat", pid));
+  const std::string stat = first_line_of(fmt::format("/proc/{}/stat", pid));
   const auto name_end = stat.rfind(") ");
   return name_end == std::string::npos ? '\0' : stat[name_end + 2];
 }
@@ -204,7 +109,7 @@ HostFacts read_host_facts(const std::string& root) {
   utsname kernel{};
   uname(&kernel);
   facts.host = kernel.nodename;
-  facts.boot_id = first_line(root + "/proc/sys/kernel/random/boot_id");
+  facts.boot_id = first_line_of(root + "/proc/sys/kernel/random/boot_id");
   facts.pid_space = link_target("/proc/self/ns/pid");
   facts.pid = getpid();
   facts.versions = {{"program", DAI_VERSION},
@@ -214,14 +119,13 @@ HostFacts read_host_facts(const std::string& root) {
   const auto machine = describe_machine();
   facts.cpu_model = machine["cpu"];
   facts.instruction_sets = machine["instruction_sets"];
-  const std::vector<int> cpus = usable_cpus();
-  if (!cpus.empty()) facts.cores = static_cast<int>(cpus.size());
+  facts.cpus = usable_cpus();
   facts.online_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  facts.cpu_quota = read_cpu_quota(root);
-  facts.cpu_numa_nodes = read_numa_nodes(root, cpus);
+  facts.cpu_quota = cpu_quota(root);
+  facts.cpu_numa_nodes = read_numa_nodes(root, facts.cpus);
   facts.numa_nodes = static_cast<int>(read_numa_nodes(root, {}).size());
-  facts.memory_bytes = meminfo_bytes(root, "MemTotal");
-  facts.memory_available_bytes = read_memory_available(root);
+  facts.memory_bytes = meminfo_bytes("MemTotal", root);
+  facts.memory_available_bytes = memory_available_bytes(root);
   struct statvfs shm{};
   facts.shm_bytes = 0;  // no /dev/shm is a fault, not an unknown
   if (statvfs((root + "/dev/shm").c_str(), &shm) == 0) {
@@ -245,12 +149,12 @@ HostFacts read_host_facts(const std::string& root) {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Link, name, address, running, loopback, mtu,
                                    speed_mbit)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Gpu, bus, name, numa_node, compute_mode,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GpuFacts, bus, name, numa_node, compute_mode,
                                    driver_version, memory_bytes)
 
 namespace wire {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostFacts, host, boot_id, pid_space, pid,
-                                   versions, cpu_model, instruction_sets, cores,
+                                   versions, cpu_model, instruction_sets, cpus,
                                    online_cores, cpu_quota, cpu_numa_nodes,
                                    numa_nodes, memory_bytes,
                                    memory_available_bytes, shm_bytes,

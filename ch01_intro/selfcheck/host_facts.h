@@ -30,7 +30,7 @@ struct Link {
   int speed_mbit = -1;    // Mbit/s; unknown for loopback and most virtual ones
 };
 
-struct Gpu {
+struct GpuFacts {
   std::string bus;          // PCI address "0000:3b:00.0": who it is
   std::string name;         // "NVIDIA H100 80GB HBM3"
   int numa_node = -1;       // of its PCI slot
@@ -47,7 +47,7 @@ struct HostFacts {
   std::map<std::string, std::string> versions;  // "kernel" -> "6.1.0"
   std::string cpu_model;
   std::string instruction_sets;
-  int cores = -1;         // that this process may run on (affinity, cpuset)
+  std::vector<int> cpus;  // that this process may run on (affinity, cpuset)
   int online_cores = -1;  // of the machine
   double cpu_quota = -1;  // cores' worth of time the cgroup grants; -1: all
   std::vector<int> cpu_numa_nodes;  // of the cores it may run on
@@ -57,14 +57,14 @@ struct HostFacts {
   std::int64_t shm_bytes = -1;               // size of /dev/shm
   std::int64_t open_files = -1;              // soft RLIMIT_NOFILE
   std::vector<Link> links;
-  std::vector<Gpu> gpus;
+  std::vector<GpuFacts> gpus;
+
+  int cores() const { return static_cast<int>(cpus.size()); }  // 0: unknown
 };
 
 HostFacts read_host_facts(const std::string& root = "");
 
 // The parts, for tests.
-double read_cpu_quota(const std::string& root);
-std::int64_t read_memory_available(const std::string& root);
 // Nodes that own one of `cpus`; all nodes with cores when `cpus` is empty.
 std::vector<int> read_numa_nodes(const std::string& root,
                                  const std::vector<int>& cpus);
@@ -75,8 +75,8 @@ std::vector<int> parse_cpu_list(const std::string& text);
 std::vector<Link> read_links();
 // Through the driver's own library, without creating a context on any device.
 // Empty where there is no such library or no device.
-std::vector<Gpu> read_gpus(const std::string& root,
-                           const char* library = "libcuda.so.1");
+std::vector<GpuFacts> read_gpus(const std::string& root,
+                                const char* library = "libcuda.so.1");
 // The letter of /proc/PID/stat ('T' stopped, 'Z' dead), or 0: no such process.
 char process_state(int pid);
 

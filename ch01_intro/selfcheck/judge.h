@@ -28,6 +28,10 @@ inline const std::vector<std::string> kSelfchecks = {
     "resolve", "bind",  "arrive", "ping",        "clock",      "versions",
     "device",  "links", "numa",   "collectives", "determinism"};
 
+// What mends every rank of another build.
+inline constexpr const char* kCopyOneBuild =
+    "copy one build of this program to every host";
+
 struct Finding {
   std::string check;
   std::string host;
@@ -70,6 +74,7 @@ struct GroupReport {
 struct RankReport {
   bool arrived = false;  // it said who and where it is; the rest of `facts`
                          // comes with its report, after the pings
+  std::string foreign;   // the format that it speaks instead of ours; or empty
   std::string silent;    // the stage after which nothing was heard; or empty
   std::string state;     // of its process, where rank 0 can see it
   RankFacts facts;

@@ -19,6 +19,10 @@
 
 namespace dai::intro {
 
+// To be raised with any change of what the ranks of a preflight post: builds
+// that do not understand each other say so instead of misreading.
+inline constexpr const char* kPreflightFormat = "preflight format 2";
+
 class Preflight {
  public:
   using Clock = std::chrono::steady_clock;
@@ -60,8 +64,15 @@ class Preflight {
   [[noreturn]] void rank0_is_silent(const char* check) const;
 
   // Before the group: before_the_group.cpp.
+  // What the ranks tell each other, as [kPreflightFormat, host, message]; the
+  // first two keep their places in every format. A message of another format
+  // is nothing, and its sender is marked as foreign.
+  std::string sealed(const nlohmann::json& message) const;
+  static std::optional<nlohmann::json> opened(const std::string& text,
+                                              RankReport& from);
+  nlohmann::json opened_from_rank0(const std::string& text);
   std::string greeting();
-  static void read_greeting(const std::string& text, RankFacts& facts);
+  static void read_greeting(const nlohmann::json& said, RankFacts& facts);
   void look_at_myself();
   void choose_my_device();
   void resolve_master();

@@ -50,7 +50,9 @@ std::vector<int> Preflight::present() const {
   std::vector<int> ranks;
   for (int r = 0; r < launch_.world_size; ++r) {
     const RankReport& rank = result_.ranks[r];
-    if (rank.arrived && rank.silent.empty()) ranks.push_back(r);
+    if (rank.arrived && rank.silent.empty() && rank.foreign.empty()) {
+      ranks.push_back(r);
+    }
   }
   return ranks;
 }
@@ -90,7 +92,7 @@ void Preflight::ping() {
   mine().reported = true;
   const nlohmann::json report = {{"facts", mine().facts},
                                  {"pings", mine().pings}};
-  board_->post("report", report.dump());
+  board_->post("report", sealed(report));
   if (!is_rank0()) return;
   const auto said = board_->collect("report", in(0.75), present());
   for (const int r : present()) {
@@ -98,11 +100,12 @@ void Preflight::ping() {
       mark_silent(r, "ping");
       continue;
     }
-    const nlohmann::json theirs = nlohmann::json::parse(*said[r]);
     RankReport& rank = result_.ranks[r];
+    const auto theirs = opened(*said[r], rank);
+    if (!theirs) continue;
     rank.reported = true;
-    rank.facts = theirs["facts"].get<RankFacts>();
-    rank.pings = theirs["pings"].get<std::vector<PeerPing>>();
+    rank.facts = theirs->at("facts").get<RankFacts>();
+    rank.pings = theirs->at("pings").get<std::vector<PeerPing>>();
   }
 }
 
@@ -114,6 +117,7 @@ std::string Preflight::obstacle() const {
       return fmt::format("rank {} {}", r, what);
     };
     if (!rank.arrived) return because("is missing");
+    if (!rank.foreign.empty()) return because("is of another build");
     if (!rank.silent.empty()) return because("fell silent");
     if (rank.facts.port == 0) return because("has no port");
     if (rank.facts.device.empty()) return because("has no device");
@@ -131,11 +135,11 @@ void Preflight::form_group() {
   stage("agreement", 1);
   if (is_rank0()) {
     result_.not_run = obstacle();
-    board_->post("obstacle", result_.not_run);
+    board_->post("obstacle", sealed(result_.not_run));
   } else {
     const auto said = board_->read("obstacle", 0, in(1));
     if (!said) rank0_is_silent("ping");
-    result_.not_run = *said;
+    result_.not_run = opened_from_rank0(*said).get<std::string>();
   }
   if (!result_.not_run.empty()) return;
   stage("collectives", 2.25);
@@ -153,7 +157,7 @@ void Preflight::form_group() {
   } catch (const std::exception& e) {
     report.error = e.what();
   }
-  board_->post("group", nlohmann::json(report).dump());
+  board_->post("group", sealed(report));
   if (!is_rank0()) return;
   // After an error all others have waited as long as we have.
   const auto deadline =
@@ -164,8 +168,10 @@ void Preflight::form_group() {
       mark_silent(r, "collectives");
       continue;
     }
+    const auto theirs = opened(*said[r], result_.ranks[r]);
+    if (!theirs) continue;
     result_.ranks[r].grouped = true;
-    result_.ranks[r].group = nlohmann::json::parse(*said[r]).get<GroupReport>();
+    result_.ranks[r].group = theirs->get<GroupReport>();
   }
 }
 
@@ -175,11 +181,11 @@ void Preflight::finish(
   if (is_rank0()) {
     result_.findings = judge(result_.ranks, options_.limits);
     tell(result_);
-    board_->post("findings", nlohmann::json(result_.findings).dump());
+    board_->post("findings", sealed(result_.findings));
   } else {
     const auto said = board_->read("findings", 0, in(1));
     if (!said) rank0_is_silent("collectives");
-    for (const auto& one : nlohmann::json::parse(*said)) {
+    for (const auto& one : opened_from_rank0(*said)) {
       const auto finding = one.get<Finding>();
       for (const int r : finding.ranks) {
         if (r == launch_.rank) result_.findings.push_back(finding);

@@ -28,12 +28,12 @@ std::string machines_table(const SelfcheckResult& result) {
     if (!result.ranks[r].reported) continue;
     const RankFacts& facts = result.ranks[r].facts;
     const HostFacts& machine = facts.machine;
-    table.add_row({std::to_string(r), machine.host, facts.address,
-                   facts.device.empty() ? "none" : facts.device,
-                   fmt::format("{} of {}", machine.cores, machine.online_cores),
-                   std::to_string(facts.threads),
-                   gib(machine.memory_available_bytes),
-                   std::to_string(machine.open_files), gib(machine.shm_bytes)});
+    table.add_row(
+        {std::to_string(r), machine.host, facts.address,
+         facts.device.empty() ? "none" : facts.device,
+         fmt::format("{} of {}", machine.cores(), machine.online_cores),
+         std::to_string(facts.threads), gib(machine.memory_available_bytes),
+         std::to_string(machine.open_files), gib(machine.shm_bytes)});
   }
   return table.to_string();
 }

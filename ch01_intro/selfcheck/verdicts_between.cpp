@@ -71,7 +71,8 @@ void judge_arrival(const Ranks& ranks, Findings& found) {
                        "print a failure of its own?"});
       continue;
     }
-    if (rank.facts.world_size != static_cast<int>(ranks.size())) {
+    if (rank.foreign.empty() &&
+        rank.facts.world_size != static_cast<int>(ranks.size())) {
       found.push_back(
           {"arrive",
            host,

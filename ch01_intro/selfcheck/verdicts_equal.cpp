@@ -63,6 +63,16 @@ Majority majority_of(const std::vector<std::string>& by_rank) {
 // A program, library or GPU runtime that differs breaks the wire or the
 // numbers; a kernel or libc that differs is common and seldom harmful.
 void judge_versions(const Ranks& ranks, Findings& found) {
+  for (int r = 0; r < static_cast<int>(ranks.size()); ++r) {
+    if (ranks[r].foreign.empty()) continue;
+    found.push_back({"versions",
+                     host_of(ranks, r),
+                     {r},
+                     false,
+                     "speaks " + ranks[r].foreign,
+                     "the format of rank 0's build",
+                     kCopyOneBuild});
+  }
   std::set<std::string> names;
   for (const RankReport& rank : ranks) {
     for (const auto& one : rank.facts.machine.versions) names.insert(one.first);
@@ -71,9 +81,8 @@ void judge_versions(const Ranks& ranks, Findings& found) {
     const bool harmless = name == "kernel" || name == "libc";
     judge_equal(ranks, "versions", name, harmless,
                 harmless ? "bring all hosts to one release of the system"
-                : name == "binary"
-                    ? "copy one build of this program to every host"
-                    : "install the same release on every host",
+                : name == "binary" ? kCopyOneBuild
+                                   : "install the same release on every host",
                 found, [&](const RankReport& rank) {
                   const auto& all = rank.facts.machine.versions;
                   const auto at = all.find(name);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "ch01_intro/selfcheck/verdicts.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kMiB = 1 << 20;
 
-const Gpu* gpu_of(const RankFacts& facts) {
+const GpuFacts* gpu_of(const RankFacts& facts) {
   const auto& gpus = facts.machine.gpus;
   const bool known = facts.device_index >= 0 &&
                      facts.device_index < static_cast<int>(gpus.size());
@@ -45,7 +46,7 @@ void judge_gpu(const Ranks& ranks, int r, const Reporter& report) {
     report(false, facts.device_error, "a device for every rank",
            "start fewer ranks on the node, or pass --device cpu");
   }
-  const Gpu* gpu = gpu_of(facts);
+  const GpuFacts* gpu = gpu_of(facts);
   if (!gpu) return;
   if (gpu->compute_mode == 2) {
     report(false,
@@ -55,7 +56,7 @@ void judge_gpu(const Ranks& ranks, int r, const Reporter& report) {
   }
   std::vector<int> sharers;
   for (int other = 0; other < static_cast<int>(ranks.size()); ++other) {
-    const Gpu* theirs = gpu_of(ranks[other].facts);
+    const GpuFacts* theirs = gpu_of(ranks[other].facts);
     // The boot id, not the name: containers of one machine have many names.
     if (theirs && theirs->bus == gpu->bus &&
         ranks[other].facts.machine.boot_id == facts.machine.boot_id) {
@@ -71,14 +72,42 @@ void judge_gpu(const Ranks& ranks, int r, const Reporter& report) {
   }
 }
 
-void judge_cores(const RankFacts& facts, const Reporter& report) {
+// The ranks that take their cores from the same ones as `facts`' rank does.
+struct Crowd {
+  std::int64_t ranks = 0, threads = 0;
+  double cores = 0;  // of them all together; 0: unknown
+};
+Crowd crowd_of(const Ranks& ranks, const RankFacts& facts) {
   const HostFacts& machine = facts.machine;
-  if (machine.cores > 0 && facts.threads > machine.cores) {
+  Crowd machine_wide, container_wide;
+  std::set<int> cpus;
+  for (const RankReport& rank : ranks) {
+    const HostFacts& theirs = rank.facts.machine;
+    if (!rank.reported || theirs.boot_id != machine.boot_id) continue;
+    ++machine_wide.ranks;
+    machine_wide.threads += rank.facts.threads;
+    cpus.insert(theirs.cpus.begin(), theirs.cpus.end());
+    if (theirs.pid_space != machine.pid_space) continue;
+    ++container_wide.ranks;
+    container_wide.threads += rank.facts.threads;
+  }
+  machine_wide.cores = static_cast<double>(cpus.size());
+  container_wide.cores = machine.cpu_quota;
+  const bool quota_is_narrower =
+      machine.cpu_quota > 0 &&
+      static_cast<double>(container_wide.threads) > machine.cpu_quota;
+  return quota_is_narrower ? container_wide : machine_wide;
+}
+
+void judge_cores(const Ranks& ranks, const RankFacts& facts,
+                 const Reporter& report) {
+  const HostFacts& machine = facts.machine;
+  if (machine.cores() > 0 && facts.threads > machine.cores()) {
     report(false,
            fmt::format("{} threads on {} usable core{}", facts.threads,
-                       machine.cores, machine.cores == 1 ? "" : "s"),
-           fmt::format("at most {} thread{}", machine.cores,
-                       machine.cores == 1 ? "" : "s"),
+                       machine.cores(), machine.cores() == 1 ? "" : "s"),
+           fmt::format("at most {} thread{}", machine.cores(),
+                       machine.cores() == 1 ? "" : "s"),
            "set OMP_NUM_THREADS, or widen the binding (taskset, --cpu-bind, "
            "cpuset)");
   } else if (machine.cpu_quota > 0 &&
@@ -89,14 +118,15 @@ void judge_cores(const RankFacts& facts, const Reporter& report) {
            fmt::format("at most {:g} threads", std::ceil(machine.cpu_quota)),
            "set OMP_NUM_THREADS, or raise the container's CPU limit: the "
            "quota stops all threads for the rest of each period");
-  } else if (machine.cores > 0 &&
-             facts.threads * facts.local_world_size > machine.online_cores) {
+  } else if (const Crowd crowd = crowd_of(ranks, facts);
+             crowd.cores > 0 &&
+             static_cast<double>(crowd.threads) > std::ceil(crowd.cores)) {
     report(true,
-           fmt::format("{} ranks of {} thread{} on {} cores",
-                       facts.local_world_size, facts.threads,
-                       facts.threads == 1 ? "" : "s", machine.online_cores),
+           fmt::format("{} ranks with {} threads on {:g} cores", crowd.ranks,
+                       crowd.threads, crowd.cores),
            "a core for every thread",
-           "start fewer ranks; these take turns, expect no speed-up");
+           "start fewer ranks, or give them more cores (cpuset, CPU limit): "
+           "these take turns, expect no speed-up");
   }
 }
 
@@ -144,7 +174,7 @@ void judge_device(const Ranks& ranks, const SelfcheckLimits& limits,
     const RankFacts& facts = ranks[r].facts;
     const Reporter report{"device", r, facts.machine.host, found};
     judge_gpu(ranks, r, report);
-    judge_cores(facts, report);
+    judge_cores(ranks, facts, report);
     judge_limits(facts, static_cast<int>(ranks.size()), limits, report);
     // Firmware takes some; a lost memory module takes at least an eighth.
     if (facts.machine.memory_bytes > 0) {
@@ -189,8 +219,8 @@ void judge_numa(const Ranks& ranks, Findings& found) {
     const Reporter report{"numa", r, machine.host, found};
     const auto& nodes = machine.cpu_numa_nodes;
     const bool pinned =
-        machine.cores > 0 && machine.cores < machine.online_cores;
-    const Gpu* gpu = gpu_of(facts);
+        machine.cores() > 0 && machine.cores() < machine.online_cores;
+    const GpuFacts* gpu = gpu_of(facts);
     if (gpu && gpu->numa_node >= 0 && pinned && !nodes.empty() &&
         std::find(nodes.begin(), nodes.end(), gpu->numa_node) == nodes.end()) {
       report(false,

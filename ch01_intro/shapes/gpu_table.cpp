@@ -22,8 +22,8 @@ std::string plain(std::string name) {
 
 }  // namespace
 
-const std::vector<Gpu>& gpus() {
-  static const std::vector<Gpu> kGpus = {
+const std::vector<GpuModel>& gpus() {
+  static const std::vector<GpuModel> kGpus = {
       {"V100", 80, 16},        {"T4", 40, 16},        {"A100", 108, 128},
       {"A10", 72, 128},        {"RTX 3090", 82, 128}, {"H100", 132, 128},
       {"H100 PCIe", 114, 128}, {"H200", 132, 128},    {"B200", 148, 128},
@@ -31,12 +31,12 @@ const std::vector<Gpu>& gpus() {
   return kGpus;
 }
 
-const Gpu& named_gpu(const std::string& name) {
-  for (const Gpu& gpu : gpus()) {
+const GpuModel& named_gpu(const std::string& name) {
+  for (const GpuModel& gpu : gpus()) {
     if (plain(gpu.name) == plain(name)) return gpu;
   }
   std::vector<std::string> names;
-  for (const Gpu& gpu : gpus()) names.push_back(gpu.name);
+  for (const GpuModel& gpu : gpus()) names.push_back(gpu.name);
   throw UsageError(
       fmt::format("no GPU '{}'; there are: {}", name, fmt::join(names, ", ")));
 }

@@ -5,7 +5,7 @@
 // streaming multiprocessors (SMs), and how many bytes a row should be a
 // multiple of for the tensor cores to run at full speed.
 //
-//   const Gpu& gpu = named_gpu("H100");      // throws, naming what there is
+//   const GpuModel& gpu = named_gpu("H100");  // throws, naming what there is
 //   gpu.sms;                                  // 132
 //
 // Sources: SM counts from NVIDIA's architecture whitepapers and data sheets
@@ -21,16 +21,16 @@
 
 namespace dai::intro {
 
-struct Gpu {
+struct GpuModel {
   std::string name;
   std::int64_t sms = 0;
   std::int64_t alignment_bytes = 0;  // of m, n and k, as rows of elements
 };
 
-const std::vector<Gpu>& gpus();
+const std::vector<GpuModel>& gpus();
 // Case and a leading "NVIDIA " do not matter. Throws UsageError that lists all
 // names.
-const Gpu& named_gpu(const std::string& name);
+const GpuModel& named_gpu(const std::string& name);
 
 // The part of a product's result that one thread block computes on one SM.
 struct Tile {

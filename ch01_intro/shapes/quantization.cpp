@@ -26,7 +26,8 @@ double MatmulDims::flops() const {
          static_cast<double>(count);
 }
 
-Quantization quantize(const MatmulDims& matmul, const Gpu& gpu, Tile tile) {
+Quantization quantize(const MatmulDims& matmul, const GpuModel& gpu,
+                      Tile tile) {
   if (matmul.m < 1 || matmul.n < 1 || matmul.k < 1 || matmul.batch < 1 ||
       gpu.sms < 1 || tile.m < 1 || tile.n < 1) {
     throw std::invalid_argument(
@@ -46,13 +47,13 @@ Quantization quantize(const MatmulDims& matmul, const Gpu& gpu, Tile tile) {
   return q;
 }
 
-Quantization quantize(const MatmulDims& matmul, const Gpu& gpu) {
+Quantization quantize(const MatmulDims& matmul, const GpuModel& gpu) {
   const Quantization tall = quantize(matmul, gpu, cublas_tiles()[0]);
   const Quantization wide = quantize(matmul, gpu, cublas_tiles()[1]);
   return wide.efficiency() > tall.efficiency() ? wide : tall;
 }
 
-double efficiency(const std::vector<MatmulDims>& matmuls, const Gpu& gpu) {
+double efficiency(const std::vector<MatmulDims>& matmuls, const GpuModel& gpu) {
   double useful = 0, spent = 0;
   for (const MatmulDims& matmul : matmuls) {
     useful += matmul.flops();

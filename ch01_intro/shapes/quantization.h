@@ -45,14 +45,14 @@ struct Quantization {
 };
 
 // Throws std::invalid_argument for sizes below 1.
-Quantization quantize(const MatmulDims& matmul, const Gpu& gpu, Tile tile);
+Quantization quantize(const MatmulDims& matmul, const GpuModel& gpu, Tile tile);
 // With the one of the two most efficient tiles, 256 x 128 and 128 x 256, that
 // wastes less.
-Quantization quantize(const MatmulDims& matmul, const Gpu& gpu);
+Quantization quantize(const MatmulDims& matmul, const GpuModel& gpu);
 
 // Useful operations / operations that tiles and waves have room for, over all
 // products.
-double efficiency(const std::vector<MatmulDims>& matmuls, const Gpu& gpu);
+double efficiency(const std::vector<MatmulDims>& matmuls, const GpuModel& gpu);
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b);
 std::int64_t round_up(std::int64_t value, std::int64_t multiple);

@@ -31,7 +31,7 @@ void check(const ShapeQuestion& question) {
 
 class Advisor {
  public:
-  Advisor(const ShapeQuestion& question, const Gpu& gpu)
+  Advisor(const ShapeQuestion& question, const GpuModel& gpu)
       : gpu_(gpu), now_(question), alignment_(question.alignment(gpu)) {
     result_.advised = question;
     result_.efficiency_now = efficiency(forward_matmuls(question), gpu);
@@ -199,7 +199,7 @@ class Advisor {
                  : "no larger one up to twice it fills waves 3 % better");
   }
 
-  const Gpu& gpu_;
+  const GpuModel& gpu_;
   const ShapeQuestion now_;
   const std::int64_t alignment_;
   ShapeAdvice result_;
@@ -240,7 +240,7 @@ std::vector<MatmulDims> forward_matmuls(const ShapeQuestion& question) {
           matmul("lm_head", part(model.vocab_size), h, 1)};
 }
 
-ShapeAdvice advise(const ShapeQuestion& question, const Gpu& gpu) {
+ShapeAdvice advise(const ShapeQuestion& question, const GpuModel& gpu) {
   check(question);
   return Advisor(question, gpu).run();
 }

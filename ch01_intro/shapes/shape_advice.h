@@ -40,7 +40,7 @@ struct ShapeQuestion {
   std::int64_t tensor_parallel = 1;
   std::int64_t element_bytes = 2;  // bf16
 
-  std::int64_t alignment(const Gpu& gpu) const {
+  std::int64_t alignment(const GpuModel& gpu) const {
     return gpu.alignment_bytes / element_bytes;  // in elements
   }
 };
@@ -68,7 +68,7 @@ std::vector<MatmulDims> forward_matmuls(const ShapeQuestion& question);
 
 // Throws UsageError for sizes below 1 or a model that DecoderConfig::check()
 // refuses.
-ShapeAdvice advise(const ShapeQuestion& question, const Gpu& gpu);
+ShapeAdvice advise(const ShapeQuestion& question, const GpuModel& gpu);
 
 // The sizes by themselves.
 std::int64_t padded_vocabulary(std::int64_t vocabulary,

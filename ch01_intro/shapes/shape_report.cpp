@@ -35,7 +35,7 @@ std::string advice_table(const ShapeAdvice& advice) {
 }
 
 std::string matmul_table(const ShapeQuestion& now, const ShapeQuestion& advised,
-                         const Gpu& gpu) {
+                         const GpuModel& gpu) {
   Table table({"product", "m x n x k", "tile", "tiles", "waves", "tile %",
                "wave %", "advised n", "tile %", "wave %"});
   const auto before = forward_matmuls(now), after = forward_matmuls(advised);
@@ -107,7 +107,7 @@ nlohmann::ordered_json to_json(const ShapeAdvice& advice) {
 double largest_loss_by_advice() {
   double loss = 0;
   for (const std::string& name : decoder_config_names()) {
-    for (const Gpu& gpu : gpus()) {
+    for (const GpuModel& gpu : gpus()) {
       for (const std::int64_t ranks : {1, 2, 3, 8}) {
         for (const std::int64_t bytes : {1, 2, 4}) {
           const ShapeAdvice advice = advise({.model = decoder_config(name),

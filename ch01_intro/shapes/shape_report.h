@@ -20,7 +20,7 @@ std::string advice_table(const ShapeAdvice& advice);
 // Each product of a forward pass: tile, tiles, waves and both efficiencies,
 // as asked and as advised.
 std::string matmul_table(const ShapeQuestion& now, const ShapeQuestion& advised,
-                         const Gpu& gpu);
+                         const GpuModel& gpu);
 std::string published_table(const std::vector<PublishedRow>& rows);
 // The rate at each multiple, the rule of each axis, and each pair.
 std::string rule_table(const CpuRuleMeasurement& measurement,

@@ -47,7 +47,8 @@ struct Interval {
 // Percentile bootstrap (Efron: Bootstrap methods, 1979): the statistic of
 // `resamples` samples drawn with replacement, of which the middle `confidence`
 // is kept. The draws come from counter_random.h, so the interval is the same
-// on every machine. Below about ten values it is too narrow.
+// on every machine. Of few values (below about twenty) it is
+// narrower than it claims.
 Interval bootstrap_interval(
     std::span<const double> values,
     const std::function<double(std::span<const double>)>& statistic,

@@ -4,8 +4,10 @@
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 
+#include "ch01_intro/microbatches.h"
 #include "ch01_intro/sync/step_clock.h"
 #include "common/torch/process_group.h"
 
@@ -51,19 +53,29 @@ CanonicalSync::CanonicalSync(std::vector<NamedParameter> parameters,
   for (const auto& parameter : parameters_) {
     elements += parameter.tensor.numel();
   }
-  const std::int64_t mine = microbatches / (group ? group->size() : 1);
-  rows_ = at::empty({mine, elements},
+  const MicrobatchRange mine = microbatches_of_rank(
+      microbatches, group ? group->rank() : 0, group ? group->size() : 1);
+  first_ = mine.first;
+  filled_.resize(static_cast<std::size_t>(mine.count));
+  rows_ = at::empty({mine.count, elements},
                     parameters_.front().tensor.options().requires_grad(false));
 }
 
 void CanonicalSync::begin_step() {
-  filled_ = 0;
+  filled_.assign(filled_.size(), false);
   for (auto& parameter : parameters_) parameter.tensor.mutable_grad().reset();
 }
 
 void CanonicalSync::after_backward(const Microbatch& microbatch) {
-  // This rank's ids are contiguous and start at a multiple of their number.
-  at::Tensor row = rows_[microbatch.id % rows_.size(0)];
+  const std::int64_t place = microbatch.id - first_;
+  if (place < 0 || place >= rows_.size(0) || filled_[place]) {
+    throw std::logic_error(fmt::format(
+        "CanonicalSync: microbatch {} came twice or is not one of this rank's "
+        "{} .. {}",
+        microbatch.id, first_, first_ + rows_.size(0) - 1));
+  }
+  filled_[place] = true;
+  at::Tensor row = rows_[place];
   std::int64_t offset = 0;
   for (auto& parameter : parameters_) {
     const std::int64_t n = parameter.tensor.numel();
@@ -72,15 +84,15 @@ void CanonicalSync::after_backward(const Microbatch& microbatch) {
     // Or the next backward would add to it, in an order of its own.
     parameter.tensor.mutable_grad().reset();
   }
-  ++filled_;
 }
 
 SyncTimes CanonicalSync::finish_step() {
-  if (filled_ != rows_.size(0)) {
-    throw std::logic_error(fmt::format(
-        "CanonicalSync: {} of this rank's {} microbatches came before "
-        "finish_step()",
-        filled_, rows_.size(0)));
+  const auto missing = std::find(filled_.begin(), filled_.end(), false);
+  if (missing != filled_.end()) {
+    throw std::logic_error(
+        fmt::format("CanonicalSync: microbatch {} has not come before "
+                    "finish_step()",
+                    first_ + (missing - filled_.begin())));
   }
   SyncTimes times;
   at::Tensor sum = naive_canonical_sum(rows_, group_, &times);

@@ -22,6 +22,7 @@
 // provided that the rows have them: same kind of CPU or GPU on all ranks, same
 // microbatch shape, one intra-op thread (common/torch/device.h).
 
+#include <cstdint>
 #include <vector>
 
 #include "ch01_intro/named_parameter.h"
@@ -47,8 +48,9 @@ at::Tensor naive_canonical_sum(at::Tensor my_rows, ProcessGroup* group,
 
 // Keeps each microbatch's gradient apart until the step ends, then sums them
 // in the canonical order. `microbatches` is the number in a step of all ranks
-// together, divisible by the number of ranks. finish_step() throws
-// std::logic_error unless it has seen each microbatch of this rank.
+// together, divisible by the number of ranks (UsageError).
+// Throws std::logic_error for a microbatch that is not this rank's or comes
+// twice, and in finish_step() for one that never came.
 class CanonicalSync : public GradientSync {
  public:
   CanonicalSync(std::vector<NamedParameter> parameters,
@@ -63,7 +65,8 @@ class CanonicalSync : public GradientSync {
   std::int64_t microbatches_;
   ProcessGroup* group_;
   at::Tensor rows_;  // [microbatches / ranks, elements of all parameters]
-  std::int64_t filled_ = 0;
+  std::int64_t first_ = 0;    // id of this rank's first microbatch
+  std::vector<bool> filled_;  // by row: its gradient is there
 };
 
 }  // namespace dai::intro

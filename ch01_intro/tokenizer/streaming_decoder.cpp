@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "ch01_intro/tokenizer/unicode.h"
+#include "ch01_intro/corpus/utf8.h"
 
 namespace dai::intro {
 namespace {

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "ch01_intro/corpus/utf8.h"
 #include "ch01_intro/tokenizer/added_tokens.h"
 #include "ch01_intro/tokenizer/bpe_merges.h"
 #include "ch01_intro/tokenizer/byte_alphabet.h"

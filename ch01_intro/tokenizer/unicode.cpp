@@ -6,6 +6,8 @@
 #include <iterator>
 #include <span>
 
+#include "ch01_intro/corpus/utf8.h"
+
 namespace dai::intro {
 namespace {
 
@@ -62,44 +64,11 @@ std::uint8_t byte_at(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-// RFC 3629. The second byte's range is what excludes overlong forms (E0, F0),
-// surrogates (ED) and what lies above U+10FFFF (F4).
-std::size_t well_formed_bytes(std::string_view text, std::size_t* cut) {
-  if (cut != nullptr) *cut = 0;
-  const std::uint8_t first = byte_at(text, 0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xc2 && first <= 0xdf   ? 2
-                             : first >= 0xe0 && first <= 0xef ? 3
-                             : first >= 0xf0 && first <= 0xf4 ? 4
-                                                              : 0;
-  if (length == 0) return 0;
-  const std::uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-  const std::uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  for (std::size_t i = 1; i < length; ++i) {
-    if (i == text.size()) {
-      if (cut != nullptr) *cut = i;
-      return 0;
-    }
-    const std::uint8_t byte = byte_at(text, i);
-    if (i == 1 ? byte < low || byte > high : (byte & 0xc0) != 0x80) return 0;
-  }
-  return length;
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t length = well_formed_bytes(text, nullptr);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
-
 Character character_at(std::string_view text, std::size_t at) {
   const std::uint8_t first = byte_at(text, at);
   const KindTable& kinds = kind_table();
   if (first < 0x80) return {first, 1, kinds[first]};
-  const std::size_t length = well_formed_bytes(text.substr(at, 4), nullptr);
+  const std::size_t length = well_formed_bytes(text.substr(at, 4));
   if (length == 0) return {0xfffd, 1, CharacterKind::kOther};
   char32_t code = first & (0x7fU >> length);
   for (std::size_t i = 1; i < length; ++i) {

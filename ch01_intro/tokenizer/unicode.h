@@ -33,13 +33,6 @@ struct Character {
 // The character that begins at text[at]; at < text.size().
 Character character_at(std::string_view text, std::size_t at);
 
-// Bytes of the well-formed character at the beginning of `text` (not empty);
-// 0 where there is none. Where the text ends inside a character that could
-// still become one, `*cut` is the bytes that are there.
-std::size_t well_formed_bytes(std::string_view text, std::size_t* cut);
-
-bool is_utf8(std::string_view text);
-
 void append_utf8(char32_t code, std::string& text);
 
 // char::is_numeric of the library whose Digits step we follow: it knows

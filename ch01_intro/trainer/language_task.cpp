@@ -39,11 +39,6 @@ LanguageTask::LanguageTask(const Decoder& decoder, const TokenCorpus& corpus,
         fmt::format("{} microbatches of {} windows: at least 1 of each",
                     options.microbatches, options.samples));
   }
-  // Pinned where a device is going to fetch it.
-  const auto host =
-      at::TensorOptions(at::kLong).pinned_memory(device.is_cuda());
-  host_inputs_ = at::empty({options.samples, corpus.window()}, host);
-  host_targets_ = at::empty({options.samples, corpus.window()}, host);
 }
 
 std::int64_t LanguageTask::tokens_in_step(std::int64_t) {
@@ -51,14 +46,22 @@ std::int64_t LanguageTask::tokens_in_step(std::int64_t) {
 }
 
 void LanguageTask::load(std::int64_t step, std::int64_t id) {
+  // New tensors each time, since a graph that still waits for its backward may
+  // hold the last ones; pinned where a device is going to fetch them.
+  const auto host =
+      at::TensorOptions(at::kLong).pinned_memory(device_.is_cuda());
+  const at::Tensor inputs =
+      at::empty({options_.samples, corpus_.window()}, host);
+  const at::Tensor targets =
+      at::empty({options_.samples, corpus_.window()}, host);
   corpus_.fill({.step = step,
                 .microbatch = id,
                 .microbatches = options_.microbatches,
                 .samples = options_.samples,
                 .split = options_.split},
-               elements(host_inputs_), elements(host_targets_));
-  inputs_ = host_inputs_.to(device_);
-  targets_ = host_targets_.to(device_);
+               elements(inputs), elements(targets));
+  inputs_ = inputs.to(device_);
+  targets_ = targets.to(device_);
 }
 
 TokenLoss LanguageTask::loss() {

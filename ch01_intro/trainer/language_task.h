@@ -47,7 +47,6 @@ class LanguageTask : public TrainingTask {
   const TokenCorpus& corpus_;
   LanguageTaskOptions options_;
   at::Device device_;
-  at::Tensor host_inputs_, host_targets_;  // where the corpus writes
   at::Tensor inputs_, targets_;
 };
 

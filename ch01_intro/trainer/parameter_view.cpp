@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch01_intro/trainer/parameter_view.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -12,6 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "ch01_intro/decoder/row_ranges.h"
 #include "ch01_intro/trainer/squared_sum.h"
 
 namespace dai::intro {
@@ -24,13 +24,14 @@ at::Tensor squared_blocks_on_cpu(const at::Tensor& flat) {
   at::Tensor sums = at::empty({blocks}, at::kDouble);
   const float* data = flat.const_data_ptr<float>();
   double* out = sums.data_ptr<double>();
-  at::parallel_for(0, blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t first = i * kNormBlock;
-      out[i] = squared_sum({data + first, static_cast<std::size_t>(std::min(
-                                              kNormBlock, count - first))});
-    }
-  });
+  for_row_ranges(
+      blocks, /*grain=*/4, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t first = i * kNormBlock;
+          out[i] = squared_sum({data + first, static_cast<std::size_t>(std::min(
+                                                  kNormBlock, count - first))});
+        }
+      });
   return sums;
 }
 

@@ -11,10 +11,13 @@
 //   optimizer.step(rate);   // reads grad, writes value
 //   view.after_update();
 //
-// A gradient's norm must not depend on who holds which element: it is summed
-// in double over fixed blocks of kNormBlock elements of each parameter, the
-// blocks in order of parameters and elements. An implementation that cuts
-// parameters cuts them at such blocks and shares their sums.
+// Where a parameter may be cut so that no bit depends on who holds what:
+//   its update   at multiples of kSliceAlignment elements (64)
+//   its norm     at multiples of kNormBlock (65536) too: it is summed in double
+//                over such blocks of each parameter, and the blocks' sums are
+//                added in order of parameters and elements
+// A view that cuts elsewhere adds parts of blocks; its norm, and with clipping
+// its updates, then agree to rounding.
 
 #include <ATen/core/Tensor.h>
 

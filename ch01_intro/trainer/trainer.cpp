@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <cmath>
 #include <stdexcept>
@@ -137,7 +138,11 @@ StepResult Trainer::step() {
   LossWatch::Verdict verdict = watch_.see(result.loss, result.gradient_norm);
   result.updated = verdict.accept;
   result.reason = std::move(verdict.reason);
-  if (result.updated) optimizer_.step(result.learning_rate);
+  if (result.updated) {
+    optimizer_.step(result.learning_rate);
+  } else if (group_ == nullptr || group_->rank() == 0) {
+    spdlog::warn("{}", result.reason);
+  }
   lap(kOptimizer);
   ++step_;
   return result;

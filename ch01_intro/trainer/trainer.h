@@ -10,7 +10,7 @@
 //   sync.finish_step()                           the whole step
 //   clip by the global norm
 //   watch: finite? no spike?                     the same answer on all ranks
-//   AdamW at the schedule's rate, or no update
+//   AdamW at the schedule's rate, or no update and a warning of rank 0
 //
 // The loss is normalised by the step's tokens over all microbatches and ranks,
 // not by microbatch: a mean of means would weigh short microbatches too much,
@@ -99,6 +99,7 @@ class Trainer {
 
   StepResult step();
   std::int64_t steps_done() const { return step_; }
+  std::int64_t skipped_updates() const { return watch_.skipped(); }
   const AdamW& optimizer() const { return optimizer_; }
 
  private:

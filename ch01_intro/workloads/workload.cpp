@@ -25,6 +25,11 @@ std::int64_t kv_bytes_per_token(const DecoderConfig& config) {
   return 2 * kFloat * config.layers * config.kv_heads * config.head_dim();
 }
 
+// Of all scores of a sequence the causal mask leaves (seq + 1) / 2 a token.
+std::int64_t masked_away(std::int64_t attention_flops, std::int64_t seq) {
+  return attention_flops / (2 * seq) * (seq - 1);
+}
+
 }  // namespace
 
 std::int64_t saved_floats_per_token(const DecoderConfig& config) {
@@ -42,7 +47,10 @@ Workload training_workload(const DecoderConfig& config, std::int64_t batch,
   const std::int64_t activations =
       kFloat * batch * seq * saved_floats_per_token(config);
   Workload work{.name = "training", .batch = batch, .tokens = batch * seq};
-  work.flops = analytic_flops(config, batch, seq).total();
+  const StepFlops step = analytic_flops(config, batch, seq);
+  const FlopTerm& attention = step.term("attention");
+  work.flops =
+      step.total() - masked_away(attention.forward + attention.backward, seq);
   // Weights: read by forward and by backward. Gradients: written. AdamW: reads
   // weight, gradient and two moments, writes weight and moments. Activations:
   // written once, read once.
@@ -56,7 +64,9 @@ Workload prefill_workload(const DecoderConfig& config, std::int64_t batch,
   check_size("batch", batch);
   check_size("seq", seq);
   Workload work{.name = "prefill", .batch = batch, .tokens = batch * seq};
-  work.flops = analytic_flops(config, batch, seq).forward();
+  const StepFlops step = analytic_flops(config, batch, seq);
+  work.flops =
+      step.forward() - masked_away(step.term("attention").forward, seq);
   const std::int64_t cache = batch * seq * kv_bytes_per_token(config);
   work.bytes = weight_bytes(config) + cache;
   work.memory_bytes = weight_bytes(config) + cache;

@@ -13,7 +13,8 @@
 // The bytes are the least that must move between memory and the arithmetic
 // units if nothing but weights, optimizer states, saved activations and the
 // KV cache passes between them: what a perfect implementation would do. All
-// float32. Torch-free.
+// float32. For the same reason the operations are those of the scores that a
+// causal mask leaves, half of what analytic_flops() counts. Torch-free.
 //
 //   Workload w = decode_workload(config, /*batch=*/8, /*context=*/128);
 //   w.flops / w.bytes                  // its arithmetic intensity

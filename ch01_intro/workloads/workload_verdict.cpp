@@ -8,7 +8,9 @@ WorkloadVerdict judge(const ThreeWorkloads& all) {
   const WorkloadRow *training = nullptr, *prefill = nullptr;
   std::vector<const WorkloadRow*> decode;
   for (const WorkloadRow& row : all.rows) {
-    if (!(row.place.slowdown >= 0.9)) ++verdict.faster_than_roof;
+    if (!(row.place.slowdown >= 1 - kClockTolerance)) {
+      ++verdict.faster_than_roof;
+    }
     if (row.work.name == "training") training = &row;
     if (row.work.name == "prefill") prefill = &row;
     if (row.work.name == "decode") decode.push_back(&row);

@@ -51,7 +51,7 @@ PlanSetup WorkloadsAppOptions::training() const {
 void WorkloadsAppOptions::resolve(at::Device on, std::uint64_t seed) {
   workloads.config = decoder_config(model);
   workloads.seed = seed;
-  workloads.ops = rung == "naive" ? &naive_ops() : &fused_ops();
+  workloads.ops = &decoder_ops(rung);
   roofs.device = on;
 }
 

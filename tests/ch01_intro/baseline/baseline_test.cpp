@@ -4,10 +4,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "ch01_intro/baseline/forward_latency.h"
+#include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/counter_random.h"
+#include "ch01_intro/trainer/language_task.h"
 #include "common/errors.h"
 #include "common/torch/device.h"
 
@@ -94,6 +101,57 @@ TEST_F(BaselineTest, ForwardLatencyHasARowForEachBatch) {
     EXPECT_NEAR(row.tokens_per_s * row.p50_ms / 1e3, 16.0 * row.batch, 1e-6);
   }
   EXPECT_THROW(measure_forward_latency(decoder_, corpus_, {}, {}, at::kCPU),
+               UsageError);
+}
+
+// What the bench rests on: the peer reads the very windows that training sees.
+TEST_F(BaselineTest, WindowsAreWrittenInTheOrderOfTraining) {
+  BaselineOptions o = options(3);
+  const std::string path = ::testing::TempDir() + "windows.i32";
+  write_windows(corpus_, o, path);
+  std::ifstream file(path, std::ios::binary);
+  std::vector<std::int32_t> ids(3 * 2 * 8 * 17);
+  file.read(reinterpret_cast<char*>(ids.data()),
+            static_cast<std::streamsize>(ids.size() * sizeof(ids[0])));
+  ASSERT_TRUE(file);
+  EXPECT_EQ(file.peek(), std::ifstream::traits_type::eof());
+  LanguageTask task(decoder_, corpus_, {.microbatches = 2, .samples = 8},
+                    at::kCPU);
+  const std::int32_t* row = ids.data();
+  for (std::int64_t step = 0; step < 3; ++step) {
+    for (std::int64_t id = 0; id < 2; ++id) {
+      task.load(step, id);
+      for (std::int64_t sample = 0; sample < 8; ++sample, row += 17) {
+        for (std::int64_t i = 0; i < 16; ++i) {
+          ASSERT_EQ(row[i], task.inputs()[sample][i].item<std::int64_t>());
+          ASSERT_EQ(row[i + 1], task.targets()[sample][i].item<std::int64_t>());
+        }
+      }
+    }
+  }
+  std::filesystem::remove(path);
+}
+
+TEST_F(BaselineTest, PacedStepsAnswerEachLine) {
+  std::istringstream in("2\n1\n");
+  std::ostringstream out;
+  BaselineOptions o = options(3);
+  o.trainer.schedule = {.peak = 1e-2, .total_steps = 1, .floor_fraction = 1};
+  EXPECT_EQ(serve_paced_steps(decoder_, corpus_, o, at::kCPU, in, out), 3);
+  DecoderParts parts(tiny());
+  const Decoder again(parts);
+  o.trainer.schedule.total_steps = 3;
+  const BaselineRun run = train_baseline(again, corpus_, o, at::kCPU);
+  std::istringstream lines(out.str());
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_EQ(nlohmann::json::parse(line)["decoder"]["kv_heads"], 3);
+  std::getline(lines, line);
+  EXPECT_EQ(nlohmann::json::parse(line)["step_ms"].size(), 2u);
+  std::getline(lines, line);
+  EXPECT_EQ(nlohmann::json::parse(line)["loss"], run.last_loss());
+  std::istringstream wrong("three\n");
+  EXPECT_THROW(serve_paced_steps(decoder_, corpus_, o, at::kCPU, wrong, out),
                UsageError);
 }
 

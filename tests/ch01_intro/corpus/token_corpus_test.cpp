@@ -132,14 +132,31 @@ TEST(TokenCorpus, AnEpochReadsEachWindowOnceAndEachEpochInAnotherOrder) {
   EXPECT_LT(same, count / 10);
 }
 
-TEST(TokenCorpus, ValidationIsReadInOrderRoundAndRound) {
+// The first windows of an evaluation come from all over the text, and are the
+// same ones whatever the seed of the run that they judge.
+TEST(TokenCorpus, ValidationIsSpreadOverTheTextAndTheSameForEverySeed) {
   const TokenCorpus corpus(counting(), options());
+  TokenCorpusOptions other = options();
+  other.seed = 1235;
+  const TokenCorpus reseeded(counting(), other);
   const std::int64_t count = corpus.windows(CorpusSplit::kValidation);
+  std::vector<std::int64_t> order;
   for (std::int64_t i = 0; i < 2 * count; ++i) {
-    EXPECT_EQ(corpus.window_of(
-                  {.microbatch = i, .split = CorpusSplit::kValidation}, 0),
-              i % count);
+    const TokenCorpus::Request request{.microbatch = i,
+                                       .split = CorpusSplit::kValidation};
+    order.push_back(corpus.window_of(request, 0));
+    EXPECT_EQ(reseeded.window_of(request, 0), order.back());
+    EXPECT_EQ(order.back(), order[i % count]);  // round and round
   }
+  EXPECT_EQ(std::set<std::int64_t>(order.begin(), order.begin() + count).size(),
+            static_cast<std::size_t>(count));
+  std::set<std::int64_t> chunks, quarters;
+  for (std::int64_t i = 0; i < 10; ++i) {
+    chunks.insert(order[i] / options().chunk_windows);
+    quarters.insert(4 * order[i] / count);
+  }
+  EXPECT_GE(chunks.size(), 6u);
+  EXPECT_EQ(quarters.size(), 4u);
 }
 
 TEST(TokenCorpus, RefusalsNameNumbersAndPositions) {

@@ -56,6 +56,41 @@ TEST(AllocationLog, LifeDecidesTheCategory) {
   EXPECT_EQ(report.phases[1].peak.total(), report.peak.total());
 }
 
+// Two microbatches forward before any backward, as pipelines do: what the
+// first one saved still waits while the second one runs.
+TEST(AllocationLog, AnEarlierForwardKeepsItsActivations) {
+  AllocationLog log;
+  for (const std::uintptr_t microbatch : {1, 2}) {
+    log.begin_phase("forward", /*saves=*/true);
+    log.on_allocate(at_address(microbatch), 100);
+    log.end_phase();
+  }
+  for (const std::uintptr_t microbatch : {1, 2}) {
+    log.begin_phase("backward");
+    log.on_free(at_address(microbatch));
+    log.end_phase();
+  }
+  const MemoryReport report = log.report();
+  EXPECT_EQ(report.phases[0].at_end[C::kActivations], 100);
+  EXPECT_EQ(report.phases[1].at_end[C::kActivations], 200);
+  EXPECT_EQ(report.phases[2].at_end[C::kActivations], 100);
+  EXPECT_EQ(report.peak[C::kActivations], 200);
+}
+
+// Outside of phases too, temporary is what does not outlive its stretch.
+TEST(AllocationLog, WhatLivesAcrossAPhaseIsNotTemporary) {
+  AllocationLog log;
+  log.on_allocate(at_address(1), 10);
+  log.on_allocate(at_address(2), 1);
+  log.on_free(at_address(2));
+  log.begin_phase("sync");
+  log.end_phase();
+  log.on_free(at_address(1));
+  const MemoryReport report = log.report();
+  EXPECT_EQ(report.peak[C::kOther], 10);
+  EXPECT_EQ(report.peak[C::kTemporary], 1);
+}
+
 TEST(AllocationLog, APhaseThatOnlyFreesPeaksAtItsBeginning) {
   AllocationLog log;
   log.on_allocate(at_address(1), 100);

@@ -145,6 +145,10 @@ TEST(PlacedLayers, ABlocksLayerCountsInEveryBlock) {
   EXPECT_DOUBLE_EQ(verdict.outside_share,
                    static_cast<double>(blocks) / static_cast<double>(all));
   EXPECT_FALSE(verdict.layers[2].inside);
+  double time = 0;
+  for (const PlacedLayer& l : verdict.layers) time += l.time_share;
+  EXPECT_NEAR(time, 1, 1e-12);
+  EXPECT_DOUBLE_EQ(verdict.outside_time_share, verdict.layers[2].time_share);
 }
 
 TEST(PlacedLayers, AMissingOrForeignLayerIsRefused) {

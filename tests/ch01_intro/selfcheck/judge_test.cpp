@@ -4,6 +4,8 @@
 
 #include <gmock/gmock.h>
 
+#include <numeric>
+
 #include "ch01_intro/selfcheck/selfcheck_report.h"
 #include "ch01_intro/selfcheck/verdicts.h"
 
@@ -11,9 +13,18 @@ namespace dai::intro {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
+
+std::vector<int> first_cpus(int count) {
+  std::vector<int> cpus(count);
+  std::iota(cpus.begin(), cpus.end(), 0);
+  return cpus;
+}
 
 // `size` ranks, two on each of the hosts node-0, node-1, ..., all well.
 std::vector<RankReport> cluster(int size) {
@@ -26,7 +37,8 @@ std::vector<RankReport> cluster(int size) {
     machine.host = "node-" + std::to_string(r / 2);
     machine.boot_id = "boot " + std::to_string(r / 2);
     machine.versions = {{"binary", "aa"}, {"kernel", "6.1"}};
-    machine.cores = machine.online_cores = 64;
+    machine.cpus = first_cpus(64);
+    machine.online_cores = 64;
     machine.numa_nodes = 2;
     machine.cpu_numa_nodes = {0, 1};
     machine.memory_bytes = machine.memory_available_bytes = 256LL << 30;
@@ -113,9 +125,44 @@ TEST(Judge, NamesAQuotaBelowTheThreads) {
                         "expected: at most 2 threads"));
 }
 
+// What a rank cannot see: the others want the same cores.
+TEST(Judge, WarnsOfRanksThatShareTooFewCores) {
+  auto ranks = cluster(4);
+  for (RankReport& rank : ranks) rank.facts.machine.cpu_numa_nodes = {0};
+  for (int r : {0, 1}) {  // one cpuset of four cores, four threads each
+    ranks[r].facts.machine.cpus = first_cpus(4);
+    ranks[r].facts.machine.gpus.clear();
+    ranks[r].facts.threads = 4;
+  }
+  ranks[2].facts.machine.cpus = {0, 1};  // two cores each, not the same ones
+  ranks[3].facts.machine.cpus = {2, 3};
+  for (int r : {2, 3}) {
+    ranks[r].facts.machine.gpus.clear();
+    ranks[r].facts.threads = 2;
+  }
+  std::vector<std::string> lines;
+  for (const Finding& f : found(ranks)) lines.push_back(f.line());
+  EXPECT_THAT(lines, Contains(HasSubstr("2 ranks with 8 threads on 4 cores")));
+  EXPECT_THAT(lines, Each(Not(HasSubstr("node-1"))));
+
+  ranks = cluster(2);
+  for (RankReport& rank : ranks) {
+    rank.facts.threads = 2;
+    rank.facts.machine.cpu_quota = 2;
+  }
+  const auto findings = found(ranks);
+  ASSERT_FALSE(findings.empty());
+  EXPECT_TRUE(findings[0].warning);
+  EXPECT_THAT(findings[0].line(),
+              HasSubstr("2 ranks with 4 threads on 2 cores"));
+  // Each in a container of its own, each has two cores' worth of time.
+  ranks[1].facts.machine.pid_space = "another";
+  EXPECT_THAT(found(ranks), IsEmpty());
+}
+
 TEST(Judge, NamesARankPinnedAwayFromItsGpu) {
   auto ranks = cluster(2);
-  ranks[1].facts.machine.cores = 32;
+  ranks[1].facts.machine.cpus = first_cpus(32);
   ranks[1].facts.machine.cpu_numa_nodes = {0};
   const auto findings = found(ranks);
   ASSERT_THAT(findings, SizeIs(1));
@@ -125,7 +172,7 @@ TEST(Judge, NamesARankPinnedAwayFromItsGpu) {
 
 TEST(Judge, WarnsOfARankPinnedAcrossNodesAndStrictFailsIt) {
   auto ranks = cluster(2);
-  ranks[1].facts.machine.cores = 32;
+  ranks[1].facts.machine.cpus = first_cpus(32);
   ASSERT_THAT(found(ranks), SizeIs(1));
   EXPECT_TRUE(found(ranks)[0].warning);
   SelfcheckLimits strict;

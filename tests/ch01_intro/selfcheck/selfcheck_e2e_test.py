@@ -58,10 +58,15 @@ def hosts_file(folder, own="", loopback=False):
     return path
 
 
-def on_host(folder, name, fault, command, loopback=False, unshare=None):
+def on_host(folder, name, fault, command, loopback=False, unshare=None,
+            boot=None):
     """`command` on the "host" NAME, after the shell lines of `fault`."""
+    # A boot of its own: ranks of other hosts do not share its cores.
+    boot_id = folder / f"boot.{name}"
+    boot_id.write_text(f"{boot or 'boot of ' + name}\n")
     script = (f"hostname {name} && "
               f"mount --bind {hosts_file(folder, name, loopback)} /etc/hosts "
+              f"&& mount --bind {boot_id} /proc/sys/kernel/random/boot_id "
               f"|| exit 99\n{fault}\nexec \"$@\"")
     return [*(unshare or UNSHARE), "--uts", "--mount", "sh", "-c", script,
             "sh", *command]
@@ -71,7 +76,7 @@ class Run:
     """The ranks of one run, started by hand."""
 
     def __init__(self, test, size, *args, faults=None, apps=None, node_of=None,
-                 absent=(), env=None, loopback=(), timeout_s=0):
+                 absent=(), env=None, loopback=(), timeout_s=0, boot=None):
         self.test, self.ranks = test, {}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
         self.json = self.folder / "report.json"
@@ -96,7 +101,7 @@ class Run:
             self.ranks[rank] = subprocess.Popen(
                 on_host(self.folder, HOSTS[node], (faults or {}).get(rank, ""),
                         [(apps or {}).get(rank, APP), *command],
-                        loopback=rank in loopback),
+                        loopback=rank in loopback, boot=boot),
                 env=variables, text=True, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         test.runs.append(self)
@@ -213,8 +218,10 @@ class Selfcheck(unittest.TestCase):
     def test_what_ends_by_a_time_out_is_named(self):
         # Side by side, since they mostly wait.
         log = {1: {"DAI_LOG": "info"}}
-        late = Run(self, 3, "--repeats", "10000000", timeout_s=6, env=log)
-        master = Run(self, 2, "--repeats", "10000000", timeout_s=6, env=log)
+        # One machine: rank 0 can look at the state of the others' processes.
+        late, master = (
+            Run(self, size, "--repeats", "10000000", timeout_s=6, env=log,
+                boot="one boot") for size in (3, 2))
         for run, rank in ((late, 1), (master, 0)):
             self.read_until(run.ranks[1], "selfcheck: collectives")
             time.sleep(0.5)
@@ -230,7 +237,7 @@ class Selfcheck(unittest.TestCase):
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The hosts agree on 9000, the switch's port does not.
-            lost = pool.submit(self.network, "ip -n switch link set dev port2 "
+            lost = pool.submit(self.network, "on switch link set dev port2 "
                                "mtu 1500", "--timeout-s", "10")
             for run in (busy, absent, unknown, alone):
                 run.finish()
@@ -305,6 +312,24 @@ class Selfcheck(unittest.TestCase):
                     failed=[(2, "versions")],
                     others=[(2, "FAILED versions: host node-c")])
 
+    def test_builds_that_do_not_understand_each_other(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
+        try:
+            image = pathlib.Path(APP).read_bytes()
+            ours, old = b"preflight format 2\0", b"preflight format 0\0"
+            self.assertTrue(ours in image, "another format: change this test")
+            copy = folder / "old_build"
+            copy.write_bytes(image.replace(ours, old))
+            copy.chmod(0o755)
+            run = Run(self, 3, apps={2: str(copy)}, timeout_s=8).finish()
+        finally:
+            shutil.rmtree(folder)
+        self.expect(run, "FAILED versions: host node-c, rank 2: speaks "
+                    "preflight format 0; expected: the format of rank 0's "
+                    "build; do: copy one build", failed=[(2, "versions")],
+                    others=[(2, "FAILED versions: host node-c, rank 2: speaks "
+                             "preflight format 0, rank 0 preflight format 2")])
+
     def preload(self, variables):
         return {"LD_PRELOAD": FAULTS, **variables}
 
@@ -369,19 +394,22 @@ class Selfcheck(unittest.TestCase):
         """Ranks on hosts 10.77.0.1... behind one bridge; `fault` is a line of
         bash that knows each host's namespace as n0, n1, ..."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="selfcheck."))
-        lines = ["set -e", "mount -t tmpfs tmpfs /run", "ip netns add switch",
-                 "ip -n switch link add name bridge0 mtu 9000 type bridge",
-                 "ip -n switch link set dev bridge0 up"]
+        # `ip -n` would remount /, which a chroot does not have.
+        lines = ["set -e", "mount -t tmpfs tmpfs /run",
+                 "on() { nsenter --net=/run/netns/$1 ip \"${@:2}\"; }",
+                 "ip netns add switch",
+                 "on switch link add name bridge0 mtu 9000 type bridge",
+                 "on switch link set dev bridge0 up"]
         for rank in range(size):
             lines += [
                 f"ip netns add n{rank}",
                 f"ip link add name port{rank} mtu 9000 type veth peer name "
                 f"eth0 mtu 9000 netns n{rank}",
                 f"ip link set dev port{rank} netns switch",
-                f"ip -n switch link set dev port{rank} master bridge0 up",
-                f"ip -n n{rank} addr add 10.77.0.{rank + 1}/24 dev eth0",
-                f"ip -n n{rank} link set dev lo up",
-                f"ip -n n{rank} link set dev eth0 up"]
+                f"on switch link set dev port{rank} master bridge0 up",
+                f"on n{rank} addr add 10.77.0.{rank + 1}/24 dev eth0",
+                f"on n{rank} link set dev lo up",
+                f"on n{rank} link set dev eth0 up"]
         lines += [fault, "set +e"]
         for rank in range(size):
             command = [
@@ -423,7 +451,7 @@ class Selfcheck(unittest.TestCase):
     def test_blocked_pair_is_named(self):
         # A wrong hardware address: packets to node-c vanish in the switch.
         out, codes = self.network(
-            "ip -n n1 neigh add 10.77.0.3 lladdr 02:00:00:00:00:99 dev eth0 "
+            "on n1 neigh add 10.77.0.3 lladdr 02:00:00:00:00:99 dev eth0 "
             "nud permanent")
         self.assertEqual(codes[0], 1, out)
         self.assertRegex(out[0], r"FAILED ping: host node-b, rank 1: does not "
@@ -434,7 +462,7 @@ class Selfcheck(unittest.TestCase):
                          "does not reach all others")
 
     def test_other_mtu_is_named(self):
-        out, codes = self.network("ip -n n2 link set dev eth0 mtu 1500")
+        out, codes = self.network("on n2 link set dev eth0 mtu 1500")
         self.assertEqual(codes[0], 1, out)
         self.assertRegex(out[0], "FAILED links: host node-c, rank 2: MTU 1500; "
                          "expected: MTU 9000 as on 2 of 3 ranks; do: ")

@@ -13,7 +13,7 @@ namespace {
 
 TEST(Quantization, OneBlockMoreThanSmsNeedsASecondWave) {
   const Tile tile{256, 128};
-  for (const Gpu& gpu : gpus()) {
+  for (const GpuModel& gpu : gpus()) {
     const auto of_blocks = [&](std::int64_t blocks) {
       return quantize({.name = "b", .m = 256, .n = 128 * blocks}, gpu, tile);
     };
@@ -50,7 +50,7 @@ TEST(Quantization, BatchesShareTheWaves) {
 }
 
 TEST(Quantization, TheWholeWeighsProductsByTheirWork) {
-  const Gpu gpu{"two", 2, 128};
+  const GpuModel gpu{"two", 2, 128};
   // One full wave, and one that is half empty and has a third of the work.
   const MatmulDims full{.name = "full", .m = 256, .n = 256, .k = 3};
   const MatmulDims half{.name = "half", .m = 256, .n = 128, .k = 2};
@@ -78,7 +78,7 @@ TEST(GpuTable, AnUnknownNameListsAllThereAre) {
     named_gpu("H1000");
     FAIL();
   } catch (const UsageError& error) {
-    for (const Gpu& gpu : gpus()) {
+    for (const GpuModel& gpu : gpus()) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr(gpu.name));
     }
   }

@@ -154,5 +154,20 @@ TEST_F(CanonicalSyncTest, RefusesAStepWithAMissingMicrobatch) {
   EXPECT_THROW(sync.finish_step(), std::logic_error);
 }
 
+// As many as expected, but not each of them: the count alone would pass.
+TEST_F(CanonicalSyncTest, RefusesAMicrobatchTwiceOrOfAnotherRank) {
+  ProcessGroup& group = testing::group();
+  CanonicalSync sync(weights_, 12, &group);
+  const std::int64_t mine = 12 / group.size();
+  const std::int64_t first = group.rank() * mine;
+  sync.begin_step();
+  backward(first);
+  sync.after_backward({first, false});
+  backward(first);
+  EXPECT_THROW(sync.after_backward({first, false}), std::logic_error);
+  EXPECT_THROW(sync.after_backward({first + mine, false}), std::logic_error);
+  EXPECT_THROW(sync.after_backward({first - 1, false}), std::logic_error);
+}
+
 }  // namespace
 }  // namespace dai::intro

@@ -7,11 +7,16 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "ch01_intro/counter_random.h"
@@ -168,9 +173,17 @@ TEST_F(TrainerTest, ANanOnOneRankSkipsTheUpdateOnAll) {
   training.task.poison_step = 1;  // in a microbatch of rank 0
   EXPECT_TRUE(training.trainer.step().updated);
   const at::Tensor before = training.task.table().detach().clone();
+  std::ostringstream warnings;
+  const auto logger = spdlog::default_logger();
+  const auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(warnings);
+  sink->set_pattern("%v");
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink));
   const StepResult result = training.trainer.step();
+  spdlog::set_default_logger(logger);
   EXPECT_FALSE(result.updated);
   EXPECT_THAT(result.reason, HasSubstr("loss is nan at step 1"));
+  EXPECT_EQ(warnings.str(), group_->rank() == 0 ? result.reason + "\n" : "");
+  EXPECT_EQ(training.trainer.skipped_updates(), 1);
   EXPECT_TRUE(before.equal(training.task.table().detach()));
   EXPECT_TRUE(training.trainer.step().updated);
   EXPECT_FALSE(before.equal(training.task.table().detach()));

@@ -45,6 +45,17 @@ TEST(Workload, PrefillIsTheForwardThirdOfTraining) {
   EXPECT_GT(training.memory_bytes, 2 * prefill.memory_bytes);
 }
 
+// A prompt costs what its tokens cost one after the other, each attending to
+// those before it.
+TEST(Workload, PrefillIsDecodeTokenAfterToken) {
+  const DecoderConfig c = config();
+  std::int64_t one_by_one = prefill_workload(c, 2, 1).flops;
+  for (std::int64_t context = 1; context < 64; ++context) {
+    one_by_one += decode_workload(c, 2, context).flops;
+  }
+  EXPECT_EQ(prefill_workload(c, 2, 64).flops, one_by_one);
+}
+
 TEST(Workload, RefusesNothingToDo) {
   EXPECT_THROW(training_workload(config(), 0, 1), UsageError);
   EXPECT_THROW(prefill_workload(config(), 1, 0), UsageError);
