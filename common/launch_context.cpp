@@ -138,6 +138,30 @@ bool in_slurm_step(const Variables& env) {
   return env.has("SLURM_PROCID") && !step.empty() && step.size() < 10;
 }
 
+// "gpu[07-09,12]-a,x" begins with the host gpu07-a.
+std::string first_of_node_list(const std::string& list) {
+  std::string host;
+  for (std::size_t at = 0; at < list.size() && list[at] != ','; ++at) {
+    if (list[at] != '[') {
+      host += list[at];
+      continue;
+    }
+    const std::size_t end = list.find(']', at);
+    if (end == std::string::npos) break;
+    host += list.substr(at + 1, list.find_first_of("-,]", at) - at - 1);
+    at = end;
+  }
+  return host;
+}
+
+// Steps of one machine that run at the same time should not meet by accident:
+// a port for each, below those that Linux hands out itself.
+int port_of_step(const Variables& env, int restart_count) {
+  return 20000 + (env.number_or("SLURM_JOB_ID", 0) % 1000 * 10 +
+                  env.number_or("SLURM_STEP_ID", 0) + restart_count) %
+                     10000;
+}
+
 void read_slurm(const Variables& env, LaunchContext& out) {
   const char* size =
       env.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
@@ -161,6 +185,15 @@ void read_slurm(const Variables& env, LaunchContext& out) {
   out.meeting_file =
       meeting_file(fmt::format("slurm-{}.{}.{}", env.text("SLURM_JOB_ID"),
                                env.text("SLURM_STEP_ID"), out.restart_count));
+  // Rank 0 is a task of the first node. MASTER_ADDR, where set, says otherwise.
+  const char* list = env.has("SLURM_STEP_NODELIST") ? "SLURM_STEP_NODELIST"
+                                                    : "SLURM_JOB_NODELIST";
+  if (out.node_count > 1 && env.has(list) && !env.has("MASTER_ADDR") &&
+      !env.has("MASTER_PORT")) {
+    out.master_addr = first_of_node_list(env.text(list));
+    out.master_port = port_of_step(env, out.restart_count);
+    out.meeting_file.clear();
+  }
 }
 
 void validate(const Variables& env, LaunchContext& out) {
@@ -192,7 +225,8 @@ void validate(const Variables& env, LaunchContext& out) {
           "MASTER_ADDR='{}' MASTER_PORT={}: a host name and a port 1-65535",
           out.master_addr, out.master_port));
     }
-  } else if (out.local_world_size < out.world_size) {
+  } else if (out.master_addr.empty() &&
+             out.local_world_size < out.world_size) {
     throw UsageError(fmt::format(
         "{} ranks on several nodes ({}) need MASTER_ADDR and MASTER_PORT: "
         "the host of rank 0 and a free port there",

@@ -5,17 +5,24 @@
 
 help_run() {
   cat <<'EOF'
-usage: scripts/book run APP [-n RANKS] [--nodes N] [--launcher L]
-                        [--preset P] [--dry-run] [-- APP'S OPTIONS]
+usage: scripts/book run APP [-n RANKS] [--nodes N | --hosts A,B |
+                        --hostfile FILE] [--launcher L] [--preset P]
+                        [--dry-run] [-- APP'S OPTIONS]
 
 Builds APP if it is stale, prints the true command and becomes it.
 
-  -n RANKS       ranks, of each node where --nodes is given (default: as many
+  -n RANKS       ranks, of each node where there are several (default: as many
                  as the app's smoke run has)
-  --nodes N      N launchers on this machine, as N hosts would run them
+  --nodes N      dai: N launchers on this machine, as N hosts would run them;
+                 vcluster: N nodes in network namespaces; srun: N nodes
+  --hosts A,B    one launcher on each host by ssh, after a preflight there
+                 (scripts/on_hosts); mpirun: its --host
+  --hostfile F   the same with a host a line: `A slots=2`
   --launcher L   dai       our own dai_launch (the default)
                  mpirun    Open MPI
                  torchrun  PyTorch's, out of .deps/venv
+                 srun      Slurm, which places the ranks
+                 vcluster  dai_launch on each node of scripts/vcluster
                  none      the program alone, one rank
   --dry-run      print the command and stop
 
@@ -25,19 +32,22 @@ example: scripts/book run ch01_first_distributed -n 2 -- --preset smoke
 EOF
 }
 
-readonly LAUNCHERS=(dai mpirun torchrun none)
-readonly LATER_LAUNCHERS=(srun vcluster)
+readonly LAUNCHERS=(dai mpirun torchrun srun vcluster none)
 readonly APP_PRESETS=(smoke laptop gpu24 gpu80 node8x2) # common/options.cpp
 
 verb_run() {
-  local app='' ranks='' nodes=1 launcher=dai preset='' dry='' args=()
+  local app='' ranks='' nodes=1 hosts='' launcher=dai preset='' dry='' args=()
   local smoke_ranks
   while (($#)); do
     case $1 in
-      -n | --nodes | --launcher | --preset)
+      -n | --nodes | --hosts | --hostfile | --launcher | --preset)
         need_value "$@"
         case $1 in
           -n) ranks=$2 ;;
+          --hosts | --hostfile)
+            [[ -z $hosts ]] || usage_error "--hosts or --hostfile, once"
+            hosts="$1 $2"
+            ;;
           --nodes) nodes=$2 ;;
           --launcher) launcher=$2 ;;
           --preset) preset=$2 ;;
@@ -65,7 +75,7 @@ verb_run() {
   [[ -n $app ]] || usage_error "run needs an app; scripts/book list"
   check_count -n "${ranks:-1}"
   check_count --nodes "$nodes"
-  check_launcher "$launcher" "$nodes" "${ranks:-1}"
+  check_launcher "$launcher" "$nodes" "${ranks:-1}" "$hosts"
   if is_one_of "$preset" "${APP_PRESETS[@]}"; then
     usage_error "--preset is the build's (${PRESETS[*]}); the app's sizes" \
       "come after --: scripts/book run $app -- --preset $preset"
@@ -78,10 +88,10 @@ verb_run() {
     build_if_stale "$app" "$launcher"
     launcher_is_there "$launcher"
   fi
-  if ((nodes > 1)); then
+  if [[ $launcher == dai ]] && ((nodes > 1)); then
     run_nodes "$app" "$ranks" "$nodes" "$dry" "${args[@]}"
   else
-    launch_command "$launcher" "$app" "$ranks" "${args[@]}"
+    launch_command "$launcher" "$app" "$ranks" "$nodes" "$hosts" "${args[@]}"
     print_command "${COMMAND[@]}"
     [[ -n $dry ]] || exec "${COMMAND[@]}"
   fi
@@ -93,14 +103,16 @@ check_count() {
 }
 
 check_launcher() {
-  if is_one_of "$1" "${LATER_LAUNCHERS[@]}"; then
-    usage_error "launcher '$1' is not built yet; there are: ${LAUNCHERS[*]}"
-  fi
   is_one_of "$1" "${LAUNCHERS[@]}" ||
     usage_error "no launcher '$1'$(did_you_mean "$1" "${LAUNCHERS[@]}");" \
       "there are: ${LAUNCHERS[*]}"
-  [[ $1 == dai || $2 == 1 ]] ||
-    usage_error "--nodes goes with --launcher dai; $1 has its own way"
+  is_one_of "$1" dai srun vcluster || [[ $2 == 1 ]] ||
+    usage_error "--nodes goes with --launcher dai, srun and vcluster;" \
+      "$1 has its own way"
+  is_one_of "$1" dai mpirun || [[ -z $4 ]] ||
+    usage_error "${4%% *} goes with --launcher dai and mpirun, not $1"
+  [[ -z $4 || $2 == 1 ]] ||
+    usage_error "${4%% *} says how many nodes there are: leave out --nodes"
   [[ $1 != none || $3 == 1 ]] ||
     usage_error "--launcher none starts one rank, got -n $3"
 }
@@ -110,7 +122,7 @@ check_launcher() {
 build_if_stale() {
   local targets=("$1")
   [[ -z ${DAI_NO_BUILD:-} ]] || return 0
-  [[ $2 != dai ]] || targets+=(dai_launch)
+  if is_one_of "$2" dai vcluster; then targets+=(dai_launch); fi
   set_up '' '' ''
   configure
   # The first configure may have learnt that the app cannot be built here.
@@ -134,6 +146,11 @@ launcher_is_there() {
         cannot_run_here "torchrun is not installed; this gets it:" \
           "scripts/book setup --tests"
       ;;
+    srun)
+      command -v srun >/dev/null || cannot_run_here "srun is not installed:" \
+        "this is no Slurm machine; scripts/slurm_lab makes one of it, once" \
+        "scripts/book setup --tests has installed Slurm"
+      ;;
   esac
 }
 
@@ -143,13 +160,19 @@ threads_per_rank() {
   printf '%d' $((threads > 1 ? threads : 1))
 }
 
-# Sets COMMAND to the words that start APP on RANKS ranks of one node.
+# Sets COMMAND to the words that start APP on RANKS ranks of each node.
 launch_command() {
-  local launcher=$1 app=$2 ranks=$3 program environment=()
-  shift 3
+  local launcher=$1 app=$2 ranks=$3 nodes=$4 hosts=$5 program
+  local environment=() placed=()
+  shift 5
   program=$(shown "$BUILD/bin/$app")
   case $launcher in
     dai)
+      if [[ -n $hosts ]]; then
+        COMMAND=("$(shown "$ROOT/scripts/on_hosts")" "${hosts%% *}" "${hosts#* }" -n "$ranks"
+          "$(shown "$BUILD/bin")" "$app" "$@")
+        return
+      fi
       COMMAND=("$(shown "$BUILD/bin/dai_launch")" --standalone
         --nproc-per-node "$ranks" "$program" "$@")
       ;;
@@ -164,12 +187,40 @@ launch_command() {
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
       [[ -n ${OMP_NUM_THREADS:-} ]] ||
         environment+=("OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
-      COMMAND=(env "${environment[@]}" mpirun --oversubscribe -n "$ranks"
+      # A hostfile says itself how many ranks there are.
+      case ${hosts%% *} in
+        '') placed=(-n "$ranks") ;;
+        --hosts) placed=(--host "$(slots_of "${hosts#* }" "$ranks")") ;;
+        --hostfile) placed=(--hostfile "${hosts#* }") ;;
+      esac
+      COMMAND=(env "${environment[@]}" mpirun --oversubscribe "${placed[@]}"
         "$program" "$@")
       ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
       ;;
+    srun)
+      [[ " $* " != *" --backend mpi "* ]] || placed=(--mpi=pmix)
+      [[ -n ${OMP_NUM_THREADS:-} ]] ||
+        environment=(env "OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
+      COMMAND=("${environment[@]}" srun "${placed[@]}" -N "$nodes"
+        --ntasks-per-node "$ranks" --kill-on-bad-exit=1 "$program" "$@")
+      ;;
+    vcluster)
+      [[ -n ${OMP_NUM_THREADS:-} ]] || environment=(env
+        "OMP_NUM_THREADS=$(threads_per_rank $((nodes * ranks)))")
+      COMMAND=("${environment[@]}" "$(shown "$ROOT/scripts/vcluster")"
+        -N "$nodes" "$(shown "$ROOT/scripts/vcluster")" each "$(shown "$BUILD/bin/dai_launch")"
+        --nnodes "$nodes" --node-rank '{}' --nproc-per-node "$ranks"
+        --rdzv-endpoint node-1:29400 "$program" "$@")
+      ;;
     none) COMMAND=("$program" "$@") ;;
   esac
+}
+
+# "a,b" and 2 ranks of each: a:2,b:2
+slots_of() {
+  local host list=''
+  for host in ${1//,/ }; do list+=",$host:$2"; done
+  printf '%s' "${list#,}"
 }
 
 print_command() {

@@ -126,6 +126,32 @@ TEST(LaunchContext, ReadsSlurmButOnlyInsideAStep) {
             Launcher::kNone);
 }
 
+TEST(LaunchContext, SlurmsFirstNodeIsTheMeetingPointOfSeveral) {
+  const auto two_nodes = [](const char* list) {
+    return with(slurm(), {{"SLURM_STEP_NUM_NODES", "2"},
+                          {"SLURM_LOCALID", "0"},
+                          {"SLURM_NODEID", "1"},
+                          {"SLURM_STEP_NODELIST", list}});
+  };
+  for (const auto& [list, first] :
+       {std::pair{"n[1-2]", "n1"}, {"gpu[07-09,12]-a,x", "gpu07-a"},
+        {"a,b[1-2]", "a"}, {"rack[1-2]node[3,5]", "rack1node3"}}) {
+    const LaunchContext launch = read(two_nodes(list));
+    EXPECT_EQ(launch.master_addr, first);
+    EXPECT_GE(launch.master_port, 20000);
+    EXPECT_LT(launch.master_port, 30000);
+    EXPECT_EQ(launch.meeting_file, "");
+  }
+  const LaunchContext step = read(two_nodes("n[1-2]"));
+  const LaunchContext next =
+      read(with(two_nodes("n[1-2]"), {{"SLURM_STEP_ID", "1"}}));
+  EXPECT_NE(step.master_port, next.master_port);
+  const LaunchContext told = read(with(
+      two_nodes("n[1-2]"), {{"MASTER_ADDR", "head"}, {"MASTER_PORT", "29500"}}));
+  EXPECT_EQ(told.master_addr, "head");
+  EXPECT_EQ(told.master_port, 29500);
+}
+
 TEST(LaunchContext, TorchrunWinsInsideSlurm) {
   const LaunchContext launch = read(with(slurm(), torchrun()));
   EXPECT_EQ(launch.launcher, Launcher::kTorchrun);
