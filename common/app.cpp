@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/app.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -42,6 +43,17 @@ void complain(const std::string& app, const LaunchContext& launch,
   }
 }
 
+// With a closed stdout the next file that is opened would be it, and tables
+// would end up in there. What is opened for reading only refuses them.
+void keep_standard_streams() {
+  for (int fd = ::open("/dev/null", O_RDONLY); fd >= 0;
+       fd = ::open("/dev/null", O_RDONLY)) {
+    if (fd <= STDERR_FILENO) continue;
+    ::close(fd);
+    return;
+  }
+}
+
 }  // namespace
 
 std::string App::out_dir() const {
@@ -59,7 +71,8 @@ std::string App::cache_dir() const {
 
 void App::print(std::string_view text) const {
   if (!is_rank0()) return;
-  fmt::print("{}", text);
+  // Not fmt::print, which throws: run_app looks at the stream in the end.
+  std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
 
@@ -124,6 +137,7 @@ void App::write_outputs(int code) const {
 int run_app(int argc, char** argv, const AppSpec& spec,
             const std::function<void(App&)>& body) {
   another_rank_speaks = false;
+  keep_standard_streams();
   App app;
   app.report_.app = spec.name;
   int code = kExitFailed;
@@ -160,7 +174,8 @@ int run_app(int argc, char** argv, const AppSpec& spec,
     complain(spec.name, app.launch(), error.what());
     code = kExitFailed;
   }
-  if (std::fflush(stdout) != 0) {
+  // A line that was lost earlier left its mark on the stream.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     complain(spec.name, app.launch(), "cannot write to standard output");
     code = kExitFailed;
   }

@@ -71,6 +71,9 @@ class OptionSet {
 
  private:
   friend bool parse_options(int, char**, const AppSpec&, App&);
+  void apply(const std::string& preset) const;
+  // All that are declared, and the one that holds without any.
+  std::vector<std::string> preset_names(const std::string& standard) const;
   CLI::App& cli_;
   std::vector<std::pair<std::string, std::function<void()>>> presets_;
 };

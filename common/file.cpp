@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <fstream>
@@ -32,6 +33,7 @@ namespace {
     case EROFS:
     case ELOOP:
     case ENAMETOOLONG:
+    case ENXIO:
       throw UsageError(what + ": " + std::generic_category().message(error));
     default:
       throw std::system_error(error, std::generic_category(), what);
@@ -56,8 +58,10 @@ AtomicFile::AtomicFile(const fs::path& target) : target_(target) {
   struct stat info;
   if (::stat(target.c_str(), &info) == 0) {
     if (!S_ISREG(info.st_mode)) {
-      fd_ = ::open(target.c_str(), O_WRONLY | O_CLOEXEC);
+      // A pipe that nobody reads is refused instead of waited for.
+      fd_ = ::open(target.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
       if (fd_ < 0) fail("write", target_);
+      ::fcntl(fd_, F_SETFL, 0);
       return;
     }
     target_ = fs::canonical(target);  // a link stays a link
@@ -123,19 +127,20 @@ std::string first_line_of(const std::filesystem::path& path) {
   return line;
 }
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, std::size_t most) {
   const Descriptor file = open_to_read(path);
   std::string text;
-  for (;;) {
+  while (text.size() < most) {
     constexpr std::size_t kChunk = 1 << 16;
     const std::size_t have = text.size();
-    text.resize(have + kChunk);
-    const ssize_t n = ::read(file.fd, text.data() + have, kChunk);
+    text.resize(have + std::min(kChunk, most - have));
+    const ssize_t n = ::read(file.fd, text.data() + have, text.size() - have);
     const std::size_t got = n > 0 ? static_cast<std::size_t>(n) : 0;
     text.resize(have + got);
     if (n < 0 && errno != EINTR) fail("read", path);
-    if (n == 0) return text;
+    if (n == 0) break;
   }
+  return text;
 }
 
 MappedFile::MappedFile(const fs::path& path) {

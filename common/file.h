@@ -47,7 +47,8 @@ void write_file_atomically(const std::filesystem::path& path,
                            std::string_view text);
 
 // The whole content. Pipes and /proc files work too.
-std::string read_file(const std::filesystem::path& path);
+std::string read_file(const std::filesystem::path& path,
+                      std::size_t most = std::string::npos);
 
 // Without its end; empty where the file has none or cannot be read, as much
 // under /proc and /sys may be.

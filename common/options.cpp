@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <set>
 
@@ -15,9 +16,6 @@
 
 namespace dai {
 namespace {
-
-constexpr const char* kPresets[] = {"smoke", "laptop", "gpu24", "gpu80",
-                                    "node8x2"};
 
 std::vector<std::string> option_names(const CLI::App& cli) {
   std::vector<std::string> names;
@@ -137,6 +135,17 @@ void add_number(CLI::App& cli, const std::string& flag, T& value,
       ->type_name(std::is_integral_v<T> ? "N" : "X")
       ->check([min, max](const std::string& given) -> std::string {
         T number{};
+        if constexpr (std::is_integral_v<T>) {  // CLI11 would take the nearest
+          const auto read = std::from_chars(
+              given.data(), given.data() + given.size(), number);
+          if (read.ec == std::errc::result_out_of_range) {
+            return given.front() == '-'
+                       ? fmt::format("{} is below the least value, {}", given,
+                                     min)
+                       : fmt::format("{} is above the largest value, {}", given,
+                                     max);
+          }
+        }
         if (!CLI::detail::lexical_cast(given, number)) {
           return fmt::format("'{}' is not a number", given);
         }
@@ -195,6 +204,22 @@ void OptionSet::preset(const std::string& name, std::function<void()> apply) {
   presets_.emplace_back(name, std::move(apply));
 }
 
+void OptionSet::apply(const std::string& preset) const {
+  for (const auto& [name, apply] : presets_) {
+    if (name == preset) apply();
+  }
+}
+
+std::vector<std::string> OptionSet::preset_names(
+    const std::string& standard) const {
+  std::vector<std::string> names;
+  for (const auto& preset : presets_) names.push_back(preset.first);
+  if (std::find(names.begin(), names.end(), standard) == names.end()) {
+    names.insert(names.begin(), standard);
+  }
+  return names;
+}
+
 bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   CLI::App cli(spec.shows, spec.name);
   cli.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
@@ -212,8 +237,7 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   set.add("--seed", seed, "seed of every random stream", 0,
           std::numeric_limits<std::int64_t>::max());
   set.add_flag("--smoke", smoke, "the smallest real run: --preset smoke");
-  set.add("--preset", preset, {std::begin(kPresets), std::end(kPresets)},
-          "set of sizes");
+  set.add("--preset", preset, set.preset_names(app.preset_), "set of sizes");
   set.add("--config", config, "YAML file with the flags' names as keys");
   set.add("--json", app.json_path_, "write every number printed to this file");
   set.add("--trace", app.trace_path_, "write a Chrome/Perfetto trace here");
@@ -228,6 +252,10 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
   try {
     parse(cli, command_line);
   } catch (const CLI::CallForHelp&) {
+    // The values that a run without options has.
+    set.apply(app.preset_);
+    preset = app.preset_;
+    for (CLI::Option* option : cli.get_options()) option->capture_default_str();
     if (app.is_rank0()) fmt::print("{}", cli.help());
     return false;
   }
@@ -241,15 +269,7 @@ bool parse_options(int argc, char** argv, const AppSpec& spec, App& app) {
     if (chosen.empty()) chosen = chosen_preset(smoke, preset);
   }
   if (chosen.empty()) chosen = app.preset_;
-  bool known = chosen == app.preset_;
-  for (const auto& [name, apply] : set.presets_) {
-    if (name != chosen) continue;
-    apply();
-    known = true;
-  }
-  if (!known) {
-    throw UsageError(fmt::format("{} has no preset {}", spec.name, chosen));
-  }
+  set.apply(chosen);
   parse(cli, entries);
   parse(cli, command_line);
   app.preset_ = chosen;

@@ -32,6 +32,11 @@ void Progress::update(std::int64_t done, std::string_view note) {
   done_ = done;
   note_ = note;
   const double now_s = timer_.seconds();
+  if (first_s_ < 0) {
+    first_s_ = now_s;
+    first_done_ = done;
+  }
+  last_s_ = now_s;
   if (now_s < next_s_) return;
   next_s_ = now_s + (terminal_ ? output_.terminal_interval_s
                                : output_.plain_interval_s);
@@ -39,7 +44,11 @@ void Progress::update(std::int64_t done, std::string_view note) {
 }
 
 void Progress::show() {
-  const double rate = static_cast<double>(done_) / timer_.seconds();
+  const double rate =
+      done_ > first_done_
+          ? static_cast<double>(done_ - first_done_) /
+                std::max(last_s_ - first_s_, 1e-9)
+          : static_cast<double>(done_) / std::max(last_s_, 1e-9);
   std::string line = fmt::format("{} {}", label_, done_);
   if (total_ > 0) line += fmt::format("/{}", total_);
   line += fmt::format(" {}", unit_);

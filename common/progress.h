@@ -50,6 +50,10 @@ class Progress {
   bool terminal_;
   WallTimer timer_;
   double next_s_;
+  // Rates count from the first update on: what lies before it is preparation.
+  double first_s_ = -1;
+  std::int64_t first_done_ = 0;
+  double last_s_ = 0;  // of the last update
   std::int64_t done_ = 0;
   std::int64_t shown_ = -1;  // done_ as last shown; -1: never
   std::string note_;

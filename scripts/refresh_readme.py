@@ -6,6 +6,8 @@ A block, written by hand once as its first line alone, is
 
     <!-- run: scripts/book list -->
     ```text
+    $ scripts/book list
+
     what the command printed on stdout
     ```
     <!-- ran: 2 cores, CPU model (avx2), Debian 12, 2026-11-23 -->
@@ -91,7 +93,8 @@ def run(command, root, build):
                   lambda m: ("HOST" + m[1][:1]).ljust(len(m[0])), text)
     if "```" in text:
         raise BlockError(f"'{command}' printed a code fence")
-    return [line.rstrip() for line in text.strip("\n").splitlines()]
+    return ["$ " + command, ""] + [
+        line.rstrip() for line in text.strip("\n").splitlines()]
 
 
 def masked(lines, cpu=""):

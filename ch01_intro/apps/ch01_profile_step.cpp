@@ -45,6 +45,11 @@ void report(dai::App& app, const StepReport& report, std::int64_t rows) {
   if (app.tracing()) app.set_merged_trace(report.trace);
 }
 
+std::int64_t flops_of(const StepReport& report, const std::string& name) {
+  const auto found = report.flops_by_operator.find(name);
+  return found == report.flops_by_operator.end() ? 0 : found->second.flops;
+}
+
 void profile_decoder(dai::App& app, const ProfileAppOptions& options,
                      at::Device device) {
   if (device.is_cpu())
@@ -61,9 +66,10 @@ void profile_decoder(dai::App& app, const ProfileAppOptions& options,
   app.print(flops_table(paper) + "\n");
   app.print(fmt::format(
       "FLOPs counted {}, on paper {}; Kineto counts {}: nothing for "
-      "attention's {}, one for each sum and product of elements\n\n",
-      measured.flops, paper.total(), measured.kineto_flops,
-      measured.attention));
+      "attention's {} and oneDNN's {}, one for each sum and product of "
+      "elements\n\n",
+      measured.flops, paper.total(), measured.kineto_flops, measured.attention,
+      flops_of(measured, "mkldnn::_linear_pointwise")));
   const auto definitions =
       flop_definitions(step.config(), options.decoder.batch,
                        options.decoder.seq, step.choices());

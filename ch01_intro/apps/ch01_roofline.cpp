@@ -17,9 +17,10 @@ constexpr const char* kName = "ch01_roofline";
 
 void show(dai::App& app, const std::string& what,
           const LayerMeasurement& measurement, const RooflineVerdict& verdict) {
-  app.print(fmt::format("{}: {} of {} x {} tokens, {} thread(s)\n\n{}\n{}\n",
+  app.print(fmt::format("{}: {} of {} x {} tokens, {} thread{}\n\n{}\n{}\n",
                         what, measurement.decoder, measurement.shapes.batch,
                         measurement.shapes.sequence, measurement.threads,
+                        measurement.threads == 1 ? "" : "s",
                         roof_table(measurement), layer_table(verdict)));
 }
 

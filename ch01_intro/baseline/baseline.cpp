@@ -39,11 +39,11 @@ BaselineRun train_baseline(const Decoder& decoder, const TokenCorpus& corpus,
                            const BaselineOptions& options, at::Device device,
                            const AfterStep& after_step) {
   const std::int64_t total = options.trainer.schedule.total_steps;
-  if (options.warmup_steps < 0 || options.warmup_steps >= total) {
+  if (options.untimed_steps < 0 || options.untimed_steps >= total) {
     throw UsageError(
         fmt::format("{} steps, of which the first {} are not "
                     "timed: nothing is left to time",
-                    total, options.warmup_steps));
+                    total, options.untimed_steps));
   }
   TrainerOptions trainer_options = options.trainer;
   trainer_options.microbatches = options.microbatches;
@@ -56,7 +56,7 @@ BaselineRun train_baseline(const Decoder& decoder, const TokenCorpus& corpus,
   Trainer trainer(task, sync, view, nullptr, trainer_options, device);
 
   BaselineRun run;
-  run.warmup_steps = options.warmup_steps;
+  run.untimed_steps = options.untimed_steps;
   if (options.validation_windows > 0) {
     run.validation_before = validation_loss(decoder, corpus, options, device);
   }
@@ -78,13 +78,14 @@ std::int64_t BaselineRun::skipped_updates() const {
 }
 
 Summary BaselineRun::step_ms() const {
-  return summarize({wall_ms.data() + warmup_steps,
-                    wall_ms.size() - static_cast<std::size_t>(warmup_steps)});
+  return summarize({wall_ms.data() + untimed_steps,
+                    wall_ms.size() - static_cast<std::size_t>(untimed_steps)});
 }
 
 Summary BaselineRun::part_ms(StepPart part) const {
   std::vector<double> ms;
-  for (auto i = static_cast<std::size_t>(warmup_steps); i < steps.size(); ++i) {
+  for (auto i = static_cast<std::size_t>(untimed_steps); i < steps.size();
+       ++i) {
     ms.push_back(steps[i].ms[part]);
   }
   return summarize(ms);
@@ -96,11 +97,11 @@ double BaselineRun::tokens_per_s() const {
 
 std::string BaselineRun::to_string() const {
   return fmt::format(
-      "{}\n{}{:.0f} tokens/s at the median step; validation loss {:.4f} "
-      "before, "
-      "{:.4f} after\n",
+      "{}\n{}the parts are medians, each of its own: they need not add up\n"
+      "{:.0f} tokens/s at the median step; validation loss {:.4f} before, "
+      "{:.4f} after; {} updates skipped\n",
       loss_table(*this), breakdown_table(*this), tokens_per_s(),
-      validation_before, validation_after);
+      validation_before, validation_after, skipped_updates());
 }
 
 std::vector<std::pair<std::string, double>> BaselineRun::metrics() const {

@@ -8,7 +8,7 @@
 //   fmt::print("{}", breakdown_table(run));
 //   run.tokens_per_s();
 //
-// The first `warmup_steps` steps train like the others and are left out of all
+// The first `untimed_steps` steps train like the others and are left out of all
 // times: allocators and caches fill in them.
 
 #include <c10/core/Device.h>
@@ -27,16 +27,17 @@
 namespace dai::intro {
 
 struct BaselineOptions {
-  std::int64_t samples = 8;             // windows of a microbatch
-  std::int64_t microbatches = 1;        // of a step
-  std::int64_t warmup_steps = 2;        // of the times, not of the schedule
-  std::int64_t validation_windows = 0;  // 0: no evaluation
-  TrainerOptions trainer;               // its schedule says how many steps
+  std::int64_t samples = 8;        // windows of a microbatch
+  std::int64_t microbatches = 1;   // of a step
+  std::int64_t untimed_steps = 2;  // at the beginning; they train all the same
+  // 0: no evaluation; else no more than `samples`, or a multiple of it.
+  std::int64_t validation_windows = 0;
+  TrainerOptions trainer;  // its schedule says how many steps
 };
 
 struct BaselineRun {
   std::vector<StepResult> steps;  // all of them
-  std::int64_t warmup_steps = 0;
+  std::int64_t untimed_steps = 0;
   double validation_before = 0;  // mean loss a token; 0 without an evaluation
   double validation_after = 0;
 

@@ -14,9 +14,11 @@ void BaselineAppOptions::declare(dai::OptionSet& set) {
   set.add("--window", window, "tokens a window");
   set.add("--microbatches", baseline.microbatches, "microbatches a step");
   set.add("--steps", schedule.total_steps, "training steps");
-  set.add("--untimed", baseline.warmup_steps, "first steps that are not timed",
+  set.add("--untimed", baseline.untimed_steps, "first steps that are not timed",
           /*min=*/0);
-  set.add("--lr", schedule.peak, "peak of the learning rate");
+  set.add("--lr", schedule.peak, "peak of the learning rate", /*min=*/1e-30);
+  set.add("--warmup-steps", schedule.warmup_steps,
+          "first steps, in which the learning rate rises", /*min=*/0);
   set.add("--spike-z", baseline.trainer.watch.spike_z,
           "skip updates whose loss or gradient norm lies that many deviations "
           "above the last 128; 0: only those that are not finite",
@@ -31,11 +33,12 @@ void BaselineAppOptions::declare(dai::OptionSet& set) {
           "read no more of the text than that; 0: all of it", /*min=*/0,
           /*max=*/std::int64_t{1} << 40);
   set.add("--validation-windows", baseline.validation_windows,
-          "windows of the evaluation");
+          "windows of the evaluation, a multiple of --batch; 0: none",
+          /*min=*/0);
   set.add("--latency-samples", latency_samples,
           "forward passes timed at each batch");
   set.add("--peak-seconds", peak_seconds,
-          "time to search the fastest matrix product");
+          "time to search the fastest matrix product", /*min=*/0.01);
   set.add_flag("--paced", paced,
                "train as many steps as each line on stdin says and print "
                "their times: for side-by-side measurements");
@@ -75,6 +78,25 @@ void BaselineAppOptions::check(const LaunchContext& launch) {
         "a baseline is one rank's, {} were started: -n 1", launch.world_size));
   }
   config();  // names the nearest model where there is none
+  const WarmupCosine& schedule = baseline.trainer.schedule;
+  if (schedule.warmup_steps > schedule.total_steps) {
+    throw UsageError(fmt::format(
+        "--steps {}: the learning rate rises for {} steps; --warmup-steps "
+        "changes that",
+        schedule.total_steps, schedule.warmup_steps));
+  }
+  if (baseline.untimed_steps >= schedule.total_steps) {
+    throw UsageError(fmt::format(
+        "--steps {}, of which the first {} are not timed: nothing is left to "
+        "time; --untimed changes that",
+        schedule.total_steps, baseline.untimed_steps));
+  }
+  if (baseline.validation_windows > baseline.samples &&
+      baseline.validation_windows % baseline.samples != 0) {
+    throw UsageError(fmt::format(
+        "--validation-windows {}: a multiple of --batch {}, or less",
+        baseline.validation_windows, baseline.samples));
+  }
   baseline.trainer.precision = precision_from_string(precision);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <istream>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -27,8 +28,12 @@ std::int64_t steps_asked_for(const std::string& line) {
   } catch (const std::exception&) {
   }
   if (steps < 1 || used != line.size()) {
+    std::string shown = line.substr(0, 40);
+    std::replace_if(
+        shown.begin(), shown.end(), [](char c) { return c < ' '; }, '?');
     throw UsageError(
-        fmt::format("'{}': a number of steps, 1 or more, a line", line));
+        fmt::format("'{}': a number of steps, 1 or more, a line",
+                    shown.size() < line.size() ? shown + "..." : shown));
   }
   return steps;
 }

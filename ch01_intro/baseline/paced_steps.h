@@ -34,7 +34,7 @@ std::int64_t serve_paced_steps(const Decoder& decoder,
 void write_windows(const TokenCorpus& corpus, const BaselineOptions& options,
                    const std::string& path);
 
-// The most memory this process ever held (VmHWM), in bytes.
+// The most memory this process ever held (getrusage's ru_maxrss), in bytes.
 std::int64_t peak_rss_bytes();
 
 }  // namespace dai::intro

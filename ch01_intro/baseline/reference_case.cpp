@@ -169,6 +169,7 @@ ReferenceComparison compare(const json& reference, const json& theirs,
   Trainer trainer(task, sync, view, nullptr, options, device);
 
   ReferenceComparison result;
+  result.name = decoder.config().name;
   result.layers = decoder.config().layers;
   result.heads = decoder.config().heads;
   result.kv_heads = decoder.config().kv_heads;
@@ -191,7 +192,8 @@ ReferenceComparison compare(const json& reference, const json& theirs,
 }  // namespace
 
 std::string ReferenceComparison::decoder() const {
-  return fmt::format("{} layers, {} heads over {}", layers, heads, kv_heads);
+  return fmt::format("{}, fp32, {} layers, {} heads over {}", name, layers,
+                     heads, kv_heads);
 }
 
 std::string ReferenceComparison::to_string() const {

@@ -13,8 +13,9 @@
 //     app.check("max|loss - PyTorch's| / loss", c.loss_error, 1e-5);
 //   }
 //
-// A gradient tensor is compared by its norm, its maximum and 64 elements that
-// its name draws; errors are relative to the tensor's maximum.
+// A gradient tensor is compared by its norm (relative to the norm), its largest
+// absolute value and 64 elements that its name draws (relative to that value).
+// Always float32, whatever the app trains in: bfloat16 has no reference.
 // Throws UsageError for a reference of another schema or of other shapes.
 
 #include <c10/core/Device.h>
@@ -27,16 +28,17 @@
 namespace dai::intro {
 
 struct ReferenceComparison {
-  std::int64_t layers = 0, heads = 0, kv_heads = 0;  // the decoder's
-  std::vector<double> losses;                        // ours, a step each
-  std::vector<double> reference_losses;              // Python's
-  double loss_error = 0;                             // the largest, relative
+  std::string name;  // of the decoder that the case is, or is cut from
+  std::int64_t layers = 0, heads = 0, kv_heads = 0;
+  std::vector<double> losses;            // ours, a step each
+  std::vector<double> reference_losses;  // Python's
+  double loss_error = 0;                 // the largest, relative
   double norm_error = 0;       // of the gradients' norms, all steps; relative
   double gradient_error = 0;   // of step 1, relative to each tensor's maximum
   std::string worst_gradient;  // whose
   std::int64_t gradients = 0;  // tensors compared
 
-  std::string decoder() const;    // "2 layers, 12 heads over 4"
+  std::string decoder() const;    // "nano-1m, fp32, 2 layers, 12 heads over 4"
   std::string to_string() const;  // first and last loss, here and there
 };
 

@@ -4,8 +4,10 @@
 
 Same weights, same windows of the same text, same batch, same cores. All
 programs are started first and then take turns, a few steps each, so that what
-slows the machine slows them alike; a ratio is made of neighbouring turns. After
-each turn all must have the same loss, or there is no result. Memory is that of
+slows the machine slows them alike. A ratio is theirs / ours of the medians over
+all turns, above 1 where ours is better; its interval draws neighbouring turns
+as pairs (of memory's three runs it is hardly more than their range). After each
+turn all must have the same loss, or there is no result. Memory is that of
 processes of its own, started one after the other. PyTorch's float32
 products go through MKL, which is slow on CPUs that are not Intel's; the fused
 rung takes oneDNN there (decoder/cpu_product.h), and a ratio measured on such a
@@ -172,6 +174,7 @@ def main():
     a = parser.parse_args()
     if a.turns < 7:
         parser.error("fewer than 7 turns are no result")
+    open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
     programs = start_all(build, str(build / "ch01_bench_windows.i32"),
                          WARMUP + a.turns * a.steps, a.threads)

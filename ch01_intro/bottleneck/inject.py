@@ -12,7 +12,7 @@
 
 The disturbance begins when COMMAND prints a line that matches --when, at once
 without it, and lasts until COMMAND ends, whose exit code is returned. How hard
-it is follows from --seed. COMMAND knows nothing of it:
+it is follows from --seed; 1 where no line matched. COMMAND knows nothing of it:
 
   inject.py stopped-rank --when watching -- \\
       scripts/book run ch01_find_bottleneck -n 2
@@ -333,7 +333,11 @@ def main():
     kind = KINDS[args.kind](args, random.Random(f"{args.kind} {args.seed}"))
     command = kind.prepare(command)
     try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE,
+                                       text=True)
+        except OSError as error:
+            give_up(2, f"{command[0]}: {error.strerror}")
         began = args.when is None
         if began:
             kind.begin(process)
@@ -346,6 +350,7 @@ def main():
         process.wait()
         if not began:
             say(f"no line matched {args.when!r}: nothing was done")
+            return process.returncode or 1
         return process.returncode if process.returncode >= 0 else 1
     finally:
         kind.end()

@@ -97,7 +97,8 @@ std::string Verdict::table() const {
         {to_string(cause.resource), who(cause.rank), number(cause.cost_ms),
          fmt::format("{:.0f} %",
                      step_ms > 0 ? 100 * cause.cost_ms / step_ms : 0),
-         cause.cost_ms > 0 ? cause.reason : "no growth",
+         // What rounds to nothing has no reason worth reading.
+         cause.cost_ms >= 0.005 ? cause.reason : "no growth",
          named              ? "yes"
          : !cause.large     ? "too small"
          : !cause.confirmed ? "not confirmed"

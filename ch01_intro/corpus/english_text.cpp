@@ -3,9 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "ch01_intro/corpus/utf8.h"
@@ -86,6 +89,19 @@ bool is_source_tag(std::string_view line) {
   return false;
 }
 
+// A text that was cut off may end inside a character, after 3 bytes at most.
+void drop_cut_character(std::string& text) {
+  for (std::size_t tail = 1; tail <= std::min<std::size_t>(3, text.size());
+       ++tail) {
+    std::size_t cut = 0;
+    well_formed_bytes(std::string_view(text).substr(text.size() - tail), &cut);
+    if (cut == tail) {
+      text.resize(text.size() - tail);
+      return;
+    }
+  }
+}
+
 std::string_view trimmed(std::string_view line) {
   const auto first = line.find_first_not_of(" \t");
   if (first == line.npos) return {};
@@ -139,9 +155,17 @@ std::string load_dictionary_text(const std::string& stem) {
   return replace_invalid_utf8(text);
 }
 
-std::string load_english_text(const std::string& path) {
+std::string load_english_text(const std::string& path, std::int64_t most) {
   if (path.empty()) return load_dictionary_text(kGcideStem);
-  std::string text = read_file(path);
+  std::error_code error;
+  if (std::filesystem::exists(path, error) &&
+      !std::filesystem::is_regular_file(path, error)) {
+    throw UsageError(
+        fmt::format("--text {}: a regular file is expected", path));
+  }
+  std::string text = read_file(
+      path, most > 0 ? static_cast<std::size_t>(most) : std::string::npos);
+  if (static_cast<std::int64_t>(text.size()) == most) drop_cut_character(text);
   if (text.empty()) {
     throw UsageError(fmt::format("--text {}: the file is empty", path));
   }

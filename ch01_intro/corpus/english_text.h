@@ -23,9 +23,10 @@
 // the entries about the dictionary itself. Bytes that are not UTF-8 (three in
 // version 0.48) become U+FFFD.
 //
-// Throws UsageError: a missing, damaged or foreign file, one that is not
-// UTF-8 (naming the byte's offset), holds a NUL, or is empty.
+// Throws UsageError: a missing, damaged or foreign file, no regular one, one
+// that is not UTF-8 (naming the byte's offset), holds a NUL, or is empty.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -33,8 +34,9 @@ namespace dai::intro {
 
 inline constexpr const char* kGcideStem = "/usr/share/dictd/gcide";
 
-// `path` empty: the dictionary.
-std::string load_english_text(const std::string& path);
+// `path` empty: the dictionary. most > 0: no more of a file than so many bytes
+// is read and judged, less a character that they cut in two.
+std::string load_english_text(const std::string& path, std::int64_t most = 0);
 
 // stem + ".dict.dz" and stem + ".index".
 std::string load_dictionary_text(const std::string& stem);

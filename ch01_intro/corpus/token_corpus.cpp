@@ -42,7 +42,7 @@ TokenCorpus::TokenCorpus(std::vector<std::int32_t> tokens,
   if (chunks_ < options_.validation_every) {
     throw UsageError(fmt::format(
         "the text has {} tokens, {} are needed: {} chunks of {} windows of {} "
-        "tokens, of which the last is for validation",
+        "tokens and one token more, of which the last is for validation",
         size, options_.validation_every * chunk_tokens(options_),
         options_.validation_every, options_.chunk_windows, options_.window));
   }

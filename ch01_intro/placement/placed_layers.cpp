@@ -18,8 +18,9 @@ std::string si(double value, const char* unit) {
 }
 
 std::string size_text(std::int64_t bytes) {
-  if (bytes == 0) return "no limit";
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+  if (bytes == 0) return "working sets of any size";
+  return fmt::format("working sets up to {:.1f} MiB",
+                     static_cast<double>(bytes) / (1 << 20));
 }
 
 }  // namespace
@@ -88,7 +89,7 @@ std::string roof_table(const LayerMeasurement& measurement) {
   }
   for (const MemoryLevel& level : measurement.levels) {
     table.add_row({level.name, si(level.bytes_per_s, "GB/s"),
-                   "working sets up to " + size_text(level.capacity_bytes)});
+                   size_text(level.capacity_bytes)});
   }
   if (measurement.exponentials_per_s > 0) {
     table.add_row({"exponentials", si(measurement.exponentials_per_s, "G/s"),
@@ -106,7 +107,7 @@ std::string roof_table(const LayerMeasurement& measurement) {
 
 std::string layer_table(const RooflineVerdict& verdict) {
   Table table({"layer", "count", "MFLOP", "MB", "FLOP/B", "level", "bound",
-               "roof us", "measured us", "of time", "x roof", ""});
+               "roof us", "measured us", "of time", "x roof", "verdict"});
   for (const PlacedLayer& layer : verdict.layers) {
     const Placement& p = layer.placement;
     table.add_row(
@@ -117,7 +118,8 @@ std::string layer_table(const RooflineVerdict& verdict) {
          fmt::format("{:.0f}", p.roof_seconds * 1e6),
          fmt::format("{:.0f}", layer.work.seconds * 1e6),
          fmt::format("{:.1f} %", 100 * layer.time_share),
-         fmt::format("{:.2f}", p.slowdown), layer.inside ? "" : "outside"});
+         fmt::format("{:.2f}", p.slowdown),
+         layer.inside ? "inside" : "outside"});
   }
   return table.to_string();
 }

@@ -149,22 +149,22 @@ std::vector<FlopDefinition> flop_definitions(const DecoderConfig& config,
   };
   const double executed =
       static_cast<double>(analytic_flops(config, batch, seq, choices).total());
-  return {{"6n_no_embedding", "6 (N - embeddings) a token",
-           "scaling laws, arXiv:2001.08361", 6 * (n - tables) * tokens},
-          {"6n", "6 N a token", "GPT-3, arXiv:2005.14165 table D.1",
-           with_scores(0)},
-          {"palm", "6 N + 12 L H Q T a token",
-           "PaLM, arXiv:2204.02311 appendix B; picotron", with_scores(12)},
-          {"llm_c", "6 N + 6 L h T a token", "llm.c, gpt2_estimate_mfu",
-           with_scores(6)},
-          {"megatron", "every product three times",
-           "Megatron-LM, arXiv:2104.04473 and 2205.05198",
-           every_product_thrice(config, batch, seq, 1)},
-          {"megatron_causal", "the same with half of the scores",
-           "Megatron-LM, num_floating_point_operations",
-           every_product_thrice(config, batch, seq, 0.5)},
-          {"hardware", "what the kernels execute (HFU)",
-           "analytic_flops, equal to FlopCounter", executed}};
+  return {
+      {"6n_no_embedding", "6 (N - embeddings) a token",
+       "scaling laws, arXiv:2001.08361", 6 * (n - tables) * tokens},
+      {"6n", "6 N a token", "GPT-3, arXiv:2005.14165 table D.1",
+       with_scores(0)},
+      {"palm", "6 N + 12 L H Q T a token",
+       "PaLM, arXiv:2204.02311 appendix B; picotron", with_scores(12)},
+      {"llm_c", "6 N + 6 L h T a token", "llm.c, gpt2_estimate_mfu",
+       with_scores(6)},
+      {"megatron", "every product three times", "Megatron-LM, arXiv:2205.05198",
+       every_product_thrice(config, batch, seq, 1)},
+      {"megatron_causal", "the same with half of the scores",
+       "Megatron-LM, num_floating_point_operations",
+       every_product_thrice(config, batch, seq, 0.5)},
+      {"hardware", "what the kernels execute (HFU)",
+       "analytic_flops, equal to FlopCounter", executed}};
 }
 
 std::string flops_table(const StepFlops& step) {

@@ -159,9 +159,12 @@ void Preflight::form_group() {
   }
   board_->post("group", sealed(report));
   if (!is_rank0()) return;
-  // After an error all others have waited as long as we have.
+  // After an error all others have waited as long as we have; what is left is
+  // their word of it.
   const auto deadline =
-      report.error.empty() ? in(0.75) : Clock::now() + milliseconds(3000);
+      report.error.empty()
+          ? in(0.75)
+          : Clock::now() + std::max(milliseconds(3000), limit_ / 3);
   const auto said = board_->collect("group", deadline, present());
   for (const int r : present()) {
     if (!said[r]) {

@@ -76,7 +76,7 @@ std::string pings_table(const SelfcheckResult& result) {
   const std::vector<Pair> pairs = pairs_of(result);
   if (pairs.empty()) return "";
   if (size > kMostColumns) return worst_pairs_table(pairs) + "\n";
-  std::vector<std::string> header{"us, MB/s from"};
+  std::vector<std::string> header{"us, MB/s; from"};
   for (int r = 0; r < size; ++r) header.push_back(fmt::format("to {}", r));
   Table table(header);
   for (int from = 0; from < size; ++from) {

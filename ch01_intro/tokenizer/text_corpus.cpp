@@ -11,7 +11,7 @@ namespace dai::intro {
 TokenCorpus load_text_corpus(const TextCorpusOptions& options,
                              const std::string& cache_folder) {
   CorpusTokens tokens = cached_corpus_tokens(
-      load_english_text(options.text),
+      load_english_text(options.text, options.text_bytes),
       {.vocab_size = options.vocab_size, .max_text_bytes = options.text_bytes},
       cache_folder);
   return TokenCorpus(std::move(tokens.ids), {.vocab_size = options.vocab_size,

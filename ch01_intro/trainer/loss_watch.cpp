@@ -5,11 +5,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "common/errors.h"
 
 namespace dai::intro {
+namespace {
+
+// With a plus sign: what comes out of 0 / 0 often has none.
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace
 
 void LossWatch::Window::add(double value) {
   if (full()) {
@@ -58,7 +65,7 @@ LossWatch::LossWatch(const LossWatchOptions& options)
 }
 
 LossWatch::Verdict LossWatch::see(double loss, double gradient_norm) {
-  const std::int64_t step = steps_++;
+  const std::int64_t step = ++steps_;
   Verdict verdict;
   if (!std::isfinite(loss) || !std::isfinite(gradient_norm)) {
     ++skipped_;
@@ -67,18 +74,22 @@ LossWatch::Verdict LossWatch::see(double loss, double gradient_norm) {
     verdict.reason =
         std::isfinite(loss)
             ? fmt::format("gradient norm is {} at step {}, no update",
-                          gradient_norm, step)
-            : fmt::format("loss is {} at step {}, no update", loss, step);
+                          std::isnan(gradient_norm) ? kNan : gradient_norm,
+                          step)
+            : fmt::format("loss is {} at step {}, no update",
+                          std::isnan(loss) ? kNan : loss, step);
     if (not_finite_in_a_row_ >= options_.give_up_after) {
       throw std::runtime_error(
-          fmt::format("{}: the {}. step in a row that is not finite",
-                      verdict.reason, not_finite_in_a_row_));
+          fmt::format("{}: {} steps in a row were not finite", verdict.reason,
+                      not_finite_in_a_row_));
     }
     return verdict;
   }
   not_finite_in_a_row_ = 0;
   verdict.loss_z = losses_.z(loss);
   verdict.norm_z = norms_.z(gradient_norm);
+  losses_.add(loss);
+  norms_.add(gradient_norm);
   const bool loss_spike =
       options_.spike_z > 0 && verdict.loss_z > options_.spike_z;
   const bool norm_spike =
@@ -92,10 +103,7 @@ LossWatch::Verdict LossWatch::see(double loss, double gradient_norm) {
         loss_spike ? "loss" : "gradient norm",
         loss_spike ? loss : gradient_norm, step,
         loss_spike ? verdict.loss_z : verdict.norm_z, options_.window);
-    return verdict;
   }
-  losses_.add(loss);
-  norms_.add(gradient_norm);
   return verdict;
 }
 

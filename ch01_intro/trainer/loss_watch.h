@@ -8,8 +8,9 @@
 //   not finite (loss or gradient norm): always skipped; after
 //     `give_up_after` of them in a row, the run ends.
 //   spike: with `spike_z` > 0, a loss or norm more than spike_z standard
-//     deviations above the mean of the last `window` accepted steps. Only a
-//     full window is trusted, and a spike does not enter it.
+//     deviations above the mean of the last `window` finite steps. Only a full
+//     window is trusted. Spikes enter it like all others: after a lasting
+//     change the new level becomes the usual one within a few steps.
 //
 // All ranks see the same global loss and norm and so decide the same way
 // without asking each other. O(1) a step.
@@ -17,7 +18,8 @@
 //   LossWatch watch({.spike_z = 6});
 //   if (watch.see(loss, norm).accept) optimizer.step(rate);
 //
-// The z-score rule is llm.c's (-sl, -sg).
+// The z-score rule is llm.c's (-sl, -sg), but for the value itself, which is
+// compared with the window before it.
 
 #include <cstdint>
 #include <deque>
@@ -44,7 +46,8 @@ class LossWatch {
   explicit LossWatch(const LossWatchOptions& options = {});
 
   // Throws std::runtime_error after give_up_after skips in a row that were
-  // not finite: "loss is nan at step 17, the 10th step in a row ...".
+  // not finite: "loss is nan at step 17, no update: 10 steps in a row ...".
+  // Steps count from 1 in what people read.
   Verdict see(double loss, double gradient_norm);
 
   std::int64_t skipped() const { return skipped_; }

@@ -6,8 +6,8 @@
 // (ch01_intro/sync/gradient_sync.h) makes gradients global, a ParameterView
 // says what this rank updates. What is left is the order of things:
 //
-//   for my microbatches: forward, backward       loss of a token / tokens in
-//   sync.finish_step()                           the whole step
+//   for my microbatches: forward, backward       the sum of the tokens' losses,
+//   sync.finish_step()                           over all tokens of the step
 //   clip by the global norm
 //   watch: finite? no spike?                     the same answer on all ranks
 //   AdamW at the schedule's rate, or no update and a warning of rank 0
@@ -50,7 +50,7 @@ class MemoryLedger;
 
 struct TokenLoss {
   at::Tensor sum;           // float32 scalar: over the tokens, with its graph
-  std::int64_t tokens = 0;  // that count; padding does not
+  std::int64_t tokens = 0;  // in that sum: those with a target, no padding
 };
 
 class TrainingTask {

@@ -10,11 +10,13 @@
 //   decode          one token a sequence: each weight is fetched for as many
 //                   tokens as there are sequences in the batch
 //
-// The bytes are the least that must move between memory and the arithmetic
-// units if nothing but weights, optimizer states, saved activations and the
-// KV cache passes between them: what a perfect implementation would do. All
-// float32. For the same reason the operations are those of the scores that a
-// causal mask leaves, half of what analytic_flops() counts. Torch-free.
+// The bytes are those of weights, optimizer states, saved activations and the
+// KV cache, each as often as this decoder's work needs it, as if nothing else
+// passed between memory and the arithmetic units (logits do, in an
+// implementation that writes them). The operations are analytic_flops(), with
+// the head at every position and with what flash attention's backward computes
+// again, but only the scores that a causal mask leaves: no kernel has to
+// compute the others. All float32. Torch-free.
 //
 //   Workload w = decode_workload(config, /*batch=*/8, /*context=*/128);
 //   w.flops / w.bytes                  // its arithmetic intensity

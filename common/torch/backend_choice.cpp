@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
 #include "common/errors.h"
 #include "common/torch/cuda_library.h"
@@ -110,7 +112,16 @@ BackendChoice choose_backend(const DistributedOptions& options,
     choice.gloo->devices.push_back(
         interface.empty() ? Gloo::createDeviceForHostname(choice.via)
                           : Gloo::createDeviceForInterface(interface));
-  } catch (const std::exception&) {
+  } catch (const std::exception& error) {
+    // Gloo's line ends in the system's own words.
+    const std::string said = error.what();
+    for (const int code : {EMFILE, ENFILE, ENOMEM}) {
+      const std::string words = std::generic_category().message(code);
+      if (said.find(words) != std::string::npos) {
+        throw std::runtime_error(fmt::format(
+            "gloo cannot open a socket at {}: {}", choice.via, words));
+      }
+    }
     throw UsageError(
         fmt::format("{} {}: this node has no such address to listen on",
                     interface.empty() ? "address" : "--interface", choice.via));

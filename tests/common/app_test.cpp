@@ -142,12 +142,15 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
   EXPECT_THAT(refused({"--steps", "0"}), HasSubstr("below the least value, 1"));
   EXPECT_THAT(refused({"--steps", "99999999999999999999999"}),
               HasSubstr("above the largest value, 1000000000"));
+  EXPECT_THAT(refused({"--seed", "18446744073709551616"}),
+              HasSubstr("above the largest value, 9223372036854775807"));
   EXPECT_THAT(refused({"--steps"}), HasSubstr("--steps needs a value"));
   EXPECT_THAT(refused({"--json", ""}), HasSubstr("--json"));
   EXPECT_THAT(refused({"extra"}), HasSubstr("extra"));
   EXPECT_THAT(refused({"--backend", "smtp"}), HasSubstr("gloo, nccl"));
   EXPECT_THAT(refused({"--preset", "huge"}), HasSubstr("laptop"));
-  EXPECT_THAT(refused({"--preset", "gpu80"}), HasSubstr("no preset gpu80"));
+  EXPECT_THAT(refused({"--preset", "gpu80"}),
+              HasSubstr("'gpu80' is none of smoke, laptop"));
   EXPECT_THAT(refused({"--smoke", "--preset", "laptop"}),
               HasSubstr("contradict"));
   EXPECT_THAT(refused({"--config", path("none.yaml")}),
@@ -180,6 +183,8 @@ TEST_F(AppContract, WrongUsageExitsTwoAndSaysWhatIsAccepted) {
 
 TEST_F(AppContract, HelpShowsFlagsAndARealExample) {
   const Ran ran = run({"--help"});
+  EXPECT_THAT(ran.out, HasSubstr("--steps N=50"));  // of the default preset
+  EXPECT_THAT(ran.out, HasSubstr("--preset smoke|laptop=laptop"));
   EXPECT_EQ(ran.code, 0);
   EXPECT_THAT(ran.out, AllOf(HasSubstr("--steps"), HasSubstr("--smoke"),
                              HasSubstr("scripts/book run ch01_probe"),

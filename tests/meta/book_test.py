@@ -573,7 +573,8 @@ class Readme(Copy):
         self.assert_exit(self.book("refresh-readme", "--check"), 1)
         self.assert_exit(self.book("refresh-readme"), 0)
         text = self.readme.read_text()
-        self.assertRegex(text, r"```text\nsum of 2 ranks: 1\.5 ms\n```\n"
+        self.assertRegex(text, r"```text\n\$ echo .*\n\n"
+                         r"sum of 2 ranks: 1\.5 ms\n```\n"
                          r"<!-- ran: \d+ cores, .*, \d{4}-\d\d-\d\d -->\n\n"
                          "Prose.")
         self.assertIn("seen on a GPU", text)
@@ -615,7 +616,7 @@ class Readme(Copy):
         self.readme.write_text(text)
         self.assert_exit(self.book("refresh-readme"), 0)
         text = self.readme.read_text()
-        self.assertIn("```text\nnew\n```\n<!-- ran:", text)
+        self.assertIn("```text\n$ echo new\n\nnew\n```\n<!-- ran:", text)
         self.assertIn(", 1 x X, ", text)
         self.assertNotIn("1.5 ms\n```", text)
 

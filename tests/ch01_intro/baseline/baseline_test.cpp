@@ -49,7 +49,7 @@ DecoderConfig tiny() {
 BaselineOptions options(std::int64_t steps) {
   return {.samples = 8,
           .microbatches = 2,
-          .warmup_steps = 2,
+          .untimed_steps = 2,
           .validation_windows = 16,
           .trainer = {.schedule = {.peak = 1e-2, .total_steps = steps}}};
 }

@@ -145,6 +145,27 @@ TEST_F(EnglishText, AFileOfTheReadersOwnComesAsItIs) {
 }
 
 // The package itself: set-up installs it.
+TEST_F(EnglishText, NoMoreIsReadThanAskedAndNoHalfCharacter) {
+  write("cut.txt", "ab\xc3\xa9\xe2\x82\xac\xff");
+  const std::string path = this->path("cut.txt");
+  EXPECT_EQ(load_english_text(path, 2), "ab");
+  EXPECT_EQ(load_english_text(path, 3), "ab");
+  EXPECT_EQ(load_english_text(path, 4), "ab\xc3\xa9");
+  EXPECT_EQ(load_english_text(path, 6), "ab\xc3\xa9");
+  EXPECT_EQ(load_english_text(path, 7), "ab\xc3\xa9\xe2\x82\xac");
+  EXPECT_THROW(load_english_text(path, 8), UsageError);  // the bad byte
+  EXPECT_THROW(load_english_text(path), UsageError);
+}
+
+TEST_F(EnglishText, WhatHasNoEndIsRefused) {
+  try {
+    load_english_text("/dev/zero", 100);
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("regular file"));
+  }
+}
+
 TEST(Gcide, IsTwentyMegabytesOfEnglish) {
   const std::string text = load_english_text("");
   EXPECT_GT(text.size(), 20'000'000U);

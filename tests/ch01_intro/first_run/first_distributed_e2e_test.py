@@ -275,6 +275,17 @@ class FirstDistributed(unittest.TestCase):
                        resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)))
 
     @unittest.skipUnless(os.geteuid() == 0, "a small tmpfs needs root")
+    def test_lost_lines_are_a_failure(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            self.expect(self.run_app(stdout=full), 1,
+                        "cannot write to standard output")
+        closed = self.start("sh", "-c", 'exec "$@" >&-', "sh", APP, *QUICK,
+                            "--json", str(self.dir / "report.json"))
+        self.expect(self.finish(closed), 1, "cannot write to standard output")
+        # What would have been said is not in the file instead.
+        self.assertIn("checks", json.loads(
+            (self.dir / "report.json").read_text()))
+
     def test_disk_full(self):
         disk = self.dir / "disk"
         disk.mkdir()

@@ -181,7 +181,7 @@ TEST_F(TrainerTest, ANanOnOneRankSkipsTheUpdateOnAll) {
   const StepResult result = training.trainer.step();
   spdlog::set_default_logger(logger);
   EXPECT_FALSE(result.updated);
-  EXPECT_THAT(result.reason, HasSubstr("loss is nan at step 1"));
+  EXPECT_THAT(result.reason, HasSubstr("loss is nan at step 2"));
   EXPECT_EQ(warnings.str(), group_->rank() == 0 ? result.reason + "\n" : "");
   EXPECT_EQ(training.trainer.skipped_updates(), 1);
   EXPECT_TRUE(before.equal(training.task.table().detach()));

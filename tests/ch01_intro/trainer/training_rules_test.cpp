@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "ch01_intro/counter_random.h"
 #include "ch01_intro/trainer/learning_rate.h"
 #include "ch01_intro/trainer/loss_watch.h"
 #include "ch01_intro/trainer/squared_sum.h"
@@ -58,7 +59,7 @@ TEST(LossWatch, NeverAcceptsWhatIsNotFinite) {
   EXPECT_FALSE(watch.see(kNan, 1).accept);
   const auto verdict = watch.see(2.5, kInfinity);
   EXPECT_FALSE(verdict.accept);
-  EXPECT_THAT(verdict.reason, HasSubstr("gradient norm is inf at step 2"));
+  EXPECT_THAT(verdict.reason, HasSubstr("gradient norm is inf at step 3"));
   EXPECT_TRUE(watch.see(2.5, 1).accept);  // ends the row
   EXPECT_FALSE(watch.see(kNan, 1).accept);
   EXPECT_FALSE(watch.see(kNan, 1).accept);
@@ -66,19 +67,39 @@ TEST(LossWatch, NeverAcceptsWhatIsNotFinite) {
   EXPECT_EQ(watch.skipped(), 5);
 }
 
-TEST(LossWatch, ASpikeIsSkippedAndDoesNotMoveTheMean) {
-  LossWatch watch({.spike_z = 4, .window = 8});
+TEST(LossWatch, SpikesAreSkippedUntilTheyAreTheUsual) {
+  constexpr int kWindow = 128;
+  LossWatch watch({.spike_z = 6, .window = kWindow});
   EXPECT_TRUE(watch.see(1000, 1).accept);  // the window is not full yet
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 2 * kWindow; ++i) {
     EXPECT_TRUE(watch.see(2 + 0.1 * (i % 2), 1 + 0.1 * (i % 3)).accept) << i;
   }
-  for (int i = 0; i < 20; ++i) {  // again and again: the spikes stay outside
-    const auto verdict = watch.see(9, 1);
-    EXPECT_FALSE(verdict.accept);
-    EXPECT_THAT(verdict.reason, HasSubstr("loss 9"));
-  }
-  EXPECT_THAT(watch.see(2, 50).reason, HasSubstr("gradient norm 50"));
   EXPECT_TRUE(watch.see(0.1, 1).accept);  // a fall is no spike
+  EXPECT_THAT(watch.see(2, 50).reason, HasSubstr("gradient norm 50"));
+  int skipped = 0;  // of a level that lasts
+  for (int i = 0; i < 20; ++i) {
+    const auto verdict = watch.see(9, 1);
+    skipped += !verdict.accept;
+    if (i == 0) {
+      EXPECT_THAT(verdict.reason, HasSubstr("loss 9"));
+    }
+  }
+  EXPECT_GE(skipped, 2);
+  EXPECT_LE(skipped, 5);  // sqrt((1 - p) / p) < 6 from p = 4 / 128 on
+  EXPECT_TRUE(watch.see(9, 1).accept);
+}
+
+// Whatever is skipped must not make what follows look unusual.
+TEST(LossWatch, SkippingDoesNotFeedOnItself) {
+  LossWatch watch({.spike_z = 1});
+  std::int64_t skipped_late = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const double noise = 2 * uniform01(stream_key(1234, "loss"), i) - 1;
+    const bool accepted = watch.see(5 + noise, 1).accept;
+    if (i >= 1500) skipped_late += !accepted;
+  }
+  // Of evenly spread noise 21 % lies above one deviation.
+  EXPECT_NEAR(static_cast<double>(skipped_late) / 500, 0.21, 0.06);
 }
 
 TEST(LossWatch, SpikesPassWhereNobodyAskedToStopThem) {
