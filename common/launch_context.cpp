@@ -123,6 +123,13 @@ void read_open_mpi(const Variables& env, LaunchContext& out) {
   out.world_size = env.number("OMPI_COMM_WORLD_SIZE");
   out.local_rank = env.number("OMPI_COMM_WORLD_LOCAL_RANK");
   out.local_world_size = env.number("OMPI_COMM_WORLD_LOCAL_SIZE");
+  // mpirun does not say how many nodes there are, nor which one this is: as
+  // many as it takes where all hold as many ranks, filled one after the other.
+  if (out.local_world_size > 0 && out.world_size > out.local_world_size) {
+    out.node_count =
+        (out.world_size + out.local_world_size - 1) / out.local_world_size;
+    out.node_rank = out.rank / out.local_world_size;
+  }
   if (env.has("PMIX_RANK") && env.number("PMIX_RANK") != out.rank) {
     throw UsageError(
         fmt::format("OMPI_COMM_WORLD_RANK={} contradicts PMIX_RANK={}",
@@ -225,8 +232,7 @@ void validate(const Variables& env, LaunchContext& out) {
           "MASTER_ADDR='{}' MASTER_PORT={}: a host name and a port 1-65535",
           out.master_addr, out.master_port));
     }
-  } else if (out.master_addr.empty() &&
-             out.local_world_size < out.world_size) {
+  } else if (out.master_addr.empty() && out.local_world_size < out.world_size) {
     throw UsageError(fmt::format(
         "{} ranks on several nodes ({}) need MASTER_ADDR and MASTER_PORT: "
         "the host of rank 0 and a free port there",

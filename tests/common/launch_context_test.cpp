@@ -133,9 +133,10 @@ TEST(LaunchContext, SlurmsFirstNodeIsTheMeetingPointOfSeveral) {
                           {"SLURM_NODEID", "1"},
                           {"SLURM_STEP_NODELIST", list}});
   };
-  for (const auto& [list, first] :
-       {std::pair{"n[1-2]", "n1"}, {"gpu[07-09,12]-a,x", "gpu07-a"},
-        {"a,b[1-2]", "a"}, {"rack[1-2]node[3,5]", "rack1node3"}}) {
+  for (const auto& [list, first] : {std::pair{"n[1-2]", "n1"},
+                                    {"gpu[07-09,12]-a,x", "gpu07-a"},
+                                    {"a,b[1-2]", "a"},
+                                    {"rack[1-2]node[3,5]", "rack1node3"}}) {
     const LaunchContext launch = read(two_nodes(list));
     EXPECT_EQ(launch.master_addr, first);
     EXPECT_GE(launch.master_port, 20000);
@@ -146,8 +147,9 @@ TEST(LaunchContext, SlurmsFirstNodeIsTheMeetingPointOfSeveral) {
   const LaunchContext next =
       read(with(two_nodes("n[1-2]"), {{"SLURM_STEP_ID", "1"}}));
   EXPECT_NE(step.master_port, next.master_port);
-  const LaunchContext told = read(with(
-      two_nodes("n[1-2]"), {{"MASTER_ADDR", "head"}, {"MASTER_PORT", "29500"}}));
+  const LaunchContext told =
+      read(with(two_nodes("n[1-2]"),
+                {{"MASTER_ADDR", "head"}, {"MASTER_PORT", "29500"}}));
   EXPECT_EQ(told.master_addr, "head");
   EXPECT_EQ(told.master_port, 29500);
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 // For GoogleTest binaries that run on several ranks, under dai_launch on Gloo
-// (dai_test(... RANKS 1 2 3 4)) or under mpirun on MPI (MPI_RANKS). Linking dai::distributed_test brings main():
-// it joins the ranks once, runs the tests on all of them in the same order and
-// closes the group in order.
+// (dai_test(... RANKS 1 2 3 4)) or under mpirun on MPI (MPI_RANKS). Linking
+// dai::distributed_test brings main(): it joins the ranks once, runs the tests
+// on all of them in the same order and closes the group in order.
 //
 //   TEST(AllReduce, Sums) {
 //     dai::ProcessGroup& group = dai::testing::group();
