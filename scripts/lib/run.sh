@@ -83,6 +83,8 @@ verb_run() {
   choose_preset "$preset"
   smoke_ranks=$(manifest ranks "$app") || exit
   [[ $launcher != none ]] || ranks=1
+  # A hostfile says itself how many ranks its hosts have.
+  GIVEN_RANKS=$ranks
   ranks=${ranks:-$smoke_ranks}
   if [[ -z $dry ]]; then
     build_if_stale "$app" "$launcher"
@@ -169,8 +171,9 @@ launch_command() {
   case $launcher in
     dai)
       if [[ -n $hosts ]]; then
-        COMMAND=("$(shown "$ROOT/scripts/on_hosts")" "${hosts%% *}" "${hosts#* }" -n "$ranks"
-          "$(shown "$BUILD/bin")" "$app" "$@")
+        [[ $hosts == --hostfile* && -z $GIVEN_RANKS ]] || placed=(-n "$ranks")
+        COMMAND=("$(shown "$ROOT/scripts/on_hosts")" "${hosts%% *}"
+          "${hosts#* }" "${placed[@]}" "$(shown "$BUILD/bin")" "$app" "$@")
         return
       fi
       COMMAND=("$(shown "$BUILD/bin/dai_launch")" --standalone
@@ -193,6 +196,9 @@ launch_command() {
         --hosts) placed=(--host "$(slots_of "${hosts#* }" "$ranks")") ;;
         --hostfile) placed=(--hostfile "${hosts#* }") ;;
       esac
+      # Ranks of several hosts must be told where rank 0 is.
+      [[ -z $hosts ]] || placed+=(-x "MASTER_ADDR=$(first_host "$hosts")"
+        -x MASTER_PORT=29500 -x OMP_NUM_THREADS)
       COMMAND=(env "${environment[@]}" mpirun --oversubscribe "${placed[@]}"
         "$program" "$@")
       ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
@@ -214,6 +220,15 @@ launch_command() {
       ;;
     none) COMMAND=("$program" "$@") ;;
   esac
+}
+
+# Of "--hosts a,b" or "--hostfile FILE".
+first_host() {
+  if [[ $1 == --hosts* ]]; then
+    printf '%s' "${1#--hosts }" | cut -d, -f1
+  else
+    sed 's/#.*//' "${1#--hostfile }" | awk 'NF {print $1; exit}'
+  fi
 }
 
 # "a,b" and 2 ranks of each: a:2,b:2
