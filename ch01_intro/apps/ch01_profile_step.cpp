@@ -45,11 +45,6 @@ void report(dai::App& app, const StepReport& report, std::int64_t rows) {
   if (app.tracing()) app.set_merged_trace(report.trace);
 }
 
-std::int64_t flops_of(const StepReport& report, const std::string& name) {
-  const auto found = report.flops_by_operator.find(name);
-  return found == report.flops_by_operator.end() ? 0 : found->second.flops;
-}
-
 void profile_decoder(dai::App& app, const ProfileAppOptions& options,
                      at::Device device) {
   if (device.is_cpu())
@@ -69,7 +64,7 @@ void profile_decoder(dai::App& app, const ProfileAppOptions& options,
       "attention's {} and oneDNN's {}, one for each sum and product of "
       "elements\n\n",
       measured.flops, paper.total(), measured.kineto_flops, measured.attention,
-      flops_of(measured, "mkldnn::_linear_pointwise")));
+      measured.flops_of("mkldnn::_linear_pointwise")));
   const auto definitions =
       flop_definitions(step.config(), options.decoder.batch,
                        options.decoder.seq, step.choices());

@@ -117,6 +117,11 @@ StepReport profile_step(const std::function<void()>& step, at::Device device,
   return report;
 }
 
+std::int64_t StepReport::flops_of(const std::string& name) const {
+  const auto found = flops_by_operator.find(name);
+  return found == flops_by_operator.end() ? 0 : found->second.flops;
+}
+
 double StepReport::recorded_ms() const {
   return per_step(profile).ms(profile.wall_ns);
 }

@@ -45,7 +45,8 @@ struct StepReport {
   std::vector<std::string> unknown;  // multiply matrices, and have no rule
   std::string trace;                 // Chrome's format, when asked for
 
-  double recorded_ms() const;  // of a step, mean
+  std::int64_t flops_of(const std::string& name) const;  // of an operator, or 0
+  double recorded_ms() const;                            // of a step, mean
   // How far the recorded steps outlast our clock around them, as a share: 0.
   double outlasts_clock() const;
 

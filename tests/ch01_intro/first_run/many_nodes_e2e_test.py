@@ -115,11 +115,10 @@ class Nodes(ManyNodes):
                        "--standalone", "--nproc-per-node", "2")
 
     def test_mpi_without_mpirun_is_refused_with_the_line_to_type(self):
-        for launcher in ([], [LAUNCH, "--standalone", "--nproc-per-node", "2"]):
-            ran = self.run_it(*launcher, APP, *QUICK, "--backend", "mpi")
-            if launcher:
-                self.assertEqual(ran.returncode, 2, ran.shown)
-                self.assertRegex(ran.shown, r"mpirun -n 2 ")
+        ran = self.run_it(LAUNCH, "--standalone", "--nproc-per-node", "2", APP,
+                          *QUICK, "--backend", "mpi")
+        self.assertEqual(ran.returncode, 2, ran.shown)
+        self.assertRegex(ran.shown, r"mpirun -n 2 ")
 
     def each(self, nodes, ranks, *cluster):
         """dai_launch on every node of a vcluster."""
