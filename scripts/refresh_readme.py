@@ -105,7 +105,7 @@ def masked(lines, cpu=""):
         if cpu:
             line = line.replace(cpu, "CPU")
         line = re.sub(r"\bbuild/(cpu|cuda|asan|tsan)\b", "build/P", line)
-        line = re.sub(r"(?<![A-Za-z_\d])[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "N",
+        line = re.sub(r"(?<![A-Za-z_\d])v?[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "N",
                       line)
         line = re.sub(r"([#=\-*█])\1{2,}", r"\1", line)
         out.append(" ".join(line.split()))
@@ -194,7 +194,8 @@ def main():
     here = machine_class()
     files = args.files or (
         glob.glob(os.path.join(args.root, "README.md"))
-        + sorted(glob.glob(os.path.join(args.root, "ch*", "README.md"))))
+        + sorted(glob.glob(os.path.join(args.root, "ch*", "README.md")))
+        + glob.glob(os.path.join(args.root, "scripts", "README.md")))
     seen = wrong = 0
     for path in files:
         blocks, differing = process(os.path.abspath(path), args, here)

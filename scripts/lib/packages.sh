@@ -48,7 +48,7 @@ apt_options() {
 
 # install_packages BUNDLE PACKAGE...   (BUNDLE empty: from the usual sources)
 install_packages() {
-  local bundle=$1 missing=() options=() sources=() update=0
+  local bundle=$1 missing=() options=() sources=() update=0 services=()
   shift
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null
   then
@@ -75,6 +75,7 @@ install_packages() {
   fi
   local apt=("${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive
     NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8 apt-get "${sources[@]}")
+  mapfile -t services < <(missing_packages "${SERVICES[@]}")
   # A source that cannot be reached (often a foreign one) is no reason to
   # stop: what counts is whether the packages arrive.
   watched 'package lists' "$DEPS/log/apt-update.log" '' \
@@ -84,7 +85,22 @@ install_packages() {
     ((update == 0)) || note "the package lists could not be read either"
     exit 1
   }
+  disable_services "${services[@]}"
   [[ -z $bundle ]] || "${AS_ROOT[@]}" rm -rf "$DEPS/bundle"
+}
+
+# Tests want these as programs. As services of the reader's machine they run
+# only if the reader had them before.
+readonly SERVICES=(munge slurmctld slurmd)
+
+# Stops and disables those of the arguments that are installed now.
+disable_services() {
+  local name _version
+  command -v systemctl >/dev/null && (($#)) || return 0
+  while read -r name _version; do
+    "${AS_ROOT[@]}" systemctl --quiet disable --now "$name" 2>/dev/null ||
+      note "the service $name was installed and could not be disabled"
+  done < <(installed_packages "$@")
 }
 
 # Systems that are not Debian: say which commands to install, by any means.

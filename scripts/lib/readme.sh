@@ -6,10 +6,10 @@ help_refresh_readme() {
   cat <<'EOF'
 usage: scripts/book refresh-readme [--check] [README.md ...]
 
-Runs the command of every `<!-- run: ... -->` block of README.md and
-ch*/README.md and puts its output, this machine and today's date below it.
-Only blocks of this class of machine are touched: cpu, or gpu (written
-`<!-- run class=gpu: ... -->`) where there is one.
+Runs the command of every `<!-- run: ... -->` block of README.md,
+ch*/README.md and scripts/README.md and puts its output, this machine and
+today's date below it. Only blocks of this class of machine are touched: cpu,
+or gpu (written `<!-- run class=gpu: ... -->`) where there is one.
 
   --check    change nothing: run the commands and compare, numbers masked;
              prints a diff and exits 1 where they disagree

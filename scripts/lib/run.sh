@@ -6,8 +6,8 @@
 help_run() {
   cat <<'EOF'
 usage: scripts/book run APP [-n RANKS] [--nodes N | --hosts A,B |
-                        --hostfile FILE] [--launcher L] [--preset P]
-                        [--dry-run] [-- APP'S OPTIONS]
+                        --hostfile FILE] [--launcher L] [--no-preflight]
+                        [--preset P] [--dry-run] [-- APP'S OPTIONS]
 
 Builds APP if it is stale, prints the true command and becomes it.
 
@@ -15,9 +15,10 @@ Builds APP if it is stale, prints the true command and becomes it.
                  as the app's smoke run has)
   --nodes N      dai: N launchers on this machine, as N hosts would run them;
                  vcluster: N nodes in network namespaces; srun: N nodes
-  --hosts A,B    one launcher on each host by ssh, after a preflight there
-                 (scripts/on_hosts); mpirun: its --host
+  --hosts A,B    one launcher on each host by ssh (scripts/on_hosts); mpirun:
+                 its --host
   --hostfile F   the same with a host a line: `A slots=2`
+  --no-preflight on several hosts: not ch01_selfcheck first
   --launcher L   dai       our own dai_launch (the default)
                  mpirun    Open MPI
                  torchrun  PyTorch's, out of .deps/venv
@@ -38,6 +39,7 @@ readonly APP_PRESETS=(smoke laptop gpu24 gpu80 node8x2) # common/options.cpp
 verb_run() {
   local app='' ranks='' nodes=1 hosts='' launcher=dai preset='' dry='' args=()
   local smoke_ranks
+  PREFLIGHT=1
   while (($#)); do
     case $1 in
       -n | --nodes | --hosts | --hostfile | --launcher | --preset)
@@ -55,6 +57,7 @@ verb_run() {
         shift
         ;;
       --dry-run) dry=1 ;;
+      --no-preflight) PREFLIGHT='' ;;
       --)
         args=("${@:2}")
         break
@@ -87,12 +90,13 @@ verb_run() {
   GIVEN_RANKS=$ranks
   ranks=${ranks:-$smoke_ranks}
   if [[ -z $dry ]]; then
-    build_if_stale "$app" "$launcher"
+    build_if_stale "$app" "$launcher" "$hosts"
     launcher_is_there "$launcher"
   fi
   if [[ $launcher == dai ]] && ((nodes > 1)); then
     run_nodes "$app" "$ranks" "$nodes" "$dry" "${args[@]}"
   else
+    run_preflight "$app" "$launcher" "$ranks" "$nodes" "$hosts" "$dry"
     launch_command "$launcher" "$app" "$ranks" "$nodes" "$hosts" "${args[@]}"
     print_command "${COMMAND[@]}"
     [[ -n $dry ]] || exec "${COMMAND[@]}"
@@ -125,6 +129,7 @@ build_if_stale() {
   local targets=("$1")
   [[ -z ${DAI_NO_BUILD:-} ]] || return 0
   if is_one_of "$2" dai vcluster; then targets+=(dai_launch); fi
+  if [[ -n $3 || $2 == srun ]]; then targets+=(ch01_selfcheck); fi
   set_up '' '' ''
   configure
   # The first configure may have learnt that the app cannot be built here.
@@ -162,16 +167,34 @@ threads_per_rank() {
   printf '%d' $((threads > 1 ? threads : 1))
 }
 
+# Several machines are looked over first, by the launcher that will use them.
+# With --hosts and no mpirun scripts/on_hosts does it.
+run_preflight() {
+  local app=$1 launcher=$2 ranks=$3 nodes=$4 hosts=$5 dry=$6 code=0
+  [[ -n $PREFLIGHT && $app != ch01_selfcheck ]] || return 0
+  [[ $launcher == mpirun && -n $hosts ]] ||
+    [[ $launcher == srun && $nodes != 1 ]] || return 0
+  launch_command "$launcher" ch01_selfcheck "$ranks" "$nodes" "$hosts" --smoke
+  print_command "${COMMAND[@]}"
+  [[ -z $dry ]] || return 0
+  "${COMMAND[@]}" || code=$?
+  ((code == 0)) || {
+    note "the preflight failed: $app was not started (--no-preflight would)"
+    exit "$code"
+  }
+}
+
 # Sets COMMAND to the words that start APP on RANKS ranks of each node.
 launch_command() {
   local launcher=$1 app=$2 ranks=$3 nodes=$4 hosts=$5 program
-  local environment=() placed=()
+  local environment=() placed=() list
   shift 5
   program=$(shown "$BUILD/bin/$app")
   case $launcher in
     dai)
       if [[ -n $hosts ]]; then
-        [[ $hosts == --hostfile* && -z $GIVEN_RANKS ]] || placed=(-n "$ranks")
+        [[ -n $PREFLIGHT ]] || placed+=(--no-preflight)
+        [[ $hosts == --hostfile* && -z $GIVEN_RANKS ]] || placed+=(-n "$ranks")
         COMMAND=("$(shown "$ROOT/scripts/on_hosts")" "${hosts%% *}"
           "${hosts#* }" "${placed[@]}" "$(shown "$BUILD/bin")" "$app" "$@")
         return
@@ -190,15 +213,15 @@ launch_command() {
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
       [[ -n ${OMP_NUM_THREADS:-} ]] ||
         environment+=("OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
-      # A hostfile says itself how many ranks there are.
-      case ${hosts%% *} in
-        '') placed=(-n "$ranks") ;;
-        --hosts) placed=(--host "$(slots_of "${hosts#* }" "$ranks")") ;;
-        --hostfile) placed=(--hostfile "${hosts#* }") ;;
-      esac
-      # Ranks of several hosts must be told where rank 0 is.
-      [[ -z $hosts ]] || placed+=(-x "MASTER_ADDR=$(first_host "$hosts")"
-        -x MASTER_PORT=29500 -x OMP_NUM_THREADS)
+      placed=(-n "$ranks")
+      if [[ -n $hosts ]]; then
+        [[ $hosts == --hosts* || -n $GIVEN_RANKS ]] || placed=()
+        list=$("$ROOT/scripts/on_hosts" --list "${hosts%% *}" "${hosts#* }" \
+          "${placed[@]}") || exit
+        # Ranks of several hosts must be told where rank 0 is.
+        placed=(--host "$list" -x "MASTER_ADDR=${list%%:*}"
+          -x MASTER_PORT=29500 -x OMP_NUM_THREADS)
+      fi
       COMMAND=(env "${environment[@]}" mpirun --oversubscribe "${placed[@]}"
         "$program" "$@")
       ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
@@ -220,22 +243,6 @@ launch_command() {
       ;;
     none) COMMAND=("$program" "$@") ;;
   esac
-}
-
-# Of "--hosts a,b" or "--hostfile FILE".
-first_host() {
-  if [[ $1 == --hosts* ]]; then
-    printf '%s' "${1#--hosts }" | cut -d, -f1
-  else
-    sed 's/#.*//' "${1#--hostfile }" | awk 'NF {print $1; exit}'
-  fi
-}
-
-# "a,b" and 2 ranks of each: a:2,b:2
-slots_of() {
-  local host list=''
-  for host in ${1//,/ }; do list+=",$host:$2"; done
-  printf '%s' "${list#,}"
 }
 
 print_command() {

@@ -74,7 +74,8 @@ class Copy(unittest.TestCase):
         os.chmod(temp.name, 0o755)
         self.root = pathlib.Path(temp.name) / "repo"
         shutil.copytree(ROOT / "scripts", self.root / "scripts",
-                        ignore=shutil.ignore_patterns("__pycache__"))
+                        ignore=shutil.ignore_patterns(
+                            "__pycache__", "README.md"))
         shutil.copy(ROOT / "CMakePresets.json", self.root)
         self.write("ch01_intro/CMakeLists.txt",
                    f"# dai_app(no_app)\ndai_app({APP} RANKS 2 DEPS x)\n"
@@ -195,6 +196,25 @@ class Packages(Copy):
             self.assertEqual("shellcheck" in ran.stderr, verb == "test")
             self.assertNotIn("must not be called", ran.stdout + ran.stderr)
             self.assertFalse((self.root / ".deps").exists())
+
+    def test_no_service_begins_that_was_not_there(self):
+        """munge was there before, Slurm comes with the packages."""
+        log = self.root / "systemctl.log"
+        self.venv_that_notes()
+        self.shim("sudo", 'exec "$@"')
+        self.shim("systemctl", f'echo "$*" >>"{log}"')
+        self.shim("apt-get", f'[[ "$*" != *install* ]] || touch "{log}"')
+        # All but Slurm is there; that as well, once apt-get was called.
+        self.shim("dpkg-query", f"""
+            shift 3
+            for name in "$@"; do
+              [[ $name == slurm* && ! -e "{log}" ]] ||
+                echo "installed $name 1.0"
+            done""")
+        self.assert_exit(self.book("setup", "--tests"), 0)
+        self.assertEqual(
+            log.read_text().splitlines(),
+            [f"--quiet disable --now {n}" for n in ("slurmctld", "slurmd")])
 
     def test_other_systems_are_told_which_commands_are_missing(self):
         # A PATH with nothing but what the script itself runs on.
