@@ -5,10 +5,15 @@ the first process of namespaces of its own, and is gone with the script.
   outside:  code = run_outside(["unshare", ..., SELF, "--inside", ...])
   inside:   code = run_inside(["the", "reader's", "command"], environment)
 """
+import contextlib
 import ctypes
+import fcntl
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 
 END_FD = "DAI_END_FD"  # names the descriptor on which the end is called
@@ -20,6 +25,22 @@ class Refused(Exception):
 
 class CannotRun(Exception):
     """One line, and exit code 77."""
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix):
+    """A folder below /tmp for one run (its path is short: sockets lie there).
+    It is gone afterwards; where its owner was killed, with the next run."""
+    for old in pathlib.Path("/tmp").glob(prefix + "*"):
+        with contextlib.suppress(OSError), open(old / "lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp") as folder:
+        path = pathlib.Path(folder)
+        with open(path / "lock.new", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (path / "lock.new").rename(path / "lock")  # held when it appears
+            yield folder
 
 
 def die_with_parent():

@@ -10,14 +10,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
-    APP, ENDLESS, LAUNCH, VCLUSTER, ManyNodes, expected_curves, main, script)
-
-# Long enough to be interrupted, short enough to be done again.
-STEPS = ("--smoke", "--steps", "24")
-
-
-# What the app says when rank 0 has trained alone and all begin.
-BOTH_TRAIN = "alone 24/24 steps"
+    APP, ENDLESS, FREEZE, LAUNCH, STEPS, TRAINS, VCLUSTER, ManyNodes,
+    expected_curves, main, script)
 
 
 class NodeLoss(ManyNodes):
@@ -30,7 +24,7 @@ class NodeLoss(ManyNodes):
                  f">> log.{i} 2>&1 & run{i}=$!" for i in range(2)]
         return self.run_it(
             VCLUSTER, "-N", "2", *script(
-                *nodes, f"until grep -q '{begun}' log.0; do",
+                FREEZE, *nodes, f"until grep -q '{begun}' log.0; do",
                 "  kill -0 $run0; sleep 0.1", "done", change,
                 "wait $run1 || true", "code=0; wait $run0 || code=$?",
                 "for i in 0 1; do sed \"s/^/node $i: /\" log.$i; done",
@@ -45,7 +39,8 @@ class NodeLoss(ManyNodes):
 
     def test_the_rest_of_an_elastic_run_starts_again(self):
         report = self.dir / "report.json"
-        ran = self.lose(f"{VCLUSTER} kill 2", BOTH_TRAIN,
+        ran = self.lose(f"freeze $({VCLUSTER} exec 2 readlink "
+                        f"/proc/self/ns/net); {VCLUSTER} kill 2", TRAINS,
                         f"{APP} {' '.join(STEPS)} --json {report}",
                         "--nnodes 1:2 --max-restarts 1 --last-call-s 2 "
                         "--heartbeat-s 3")

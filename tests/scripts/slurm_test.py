@@ -8,22 +8,19 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
-    APP, BOOK, NAME, QUICK, SCRIPTS, VCLUSTER, ManyNodes, expected_curves,
-    main, script)
+    APP, BOOK, FREEZE, NAME, QUICK, SCRIPTS, STEPS, TRAINS, VCLUSTER,
+    ManyNodes, expected_curves, main, script)
 
 LAB = str(SCRIPTS / "slurm_lab")
 BATCH = SCRIPTS / "launch_slurm.sbatch"
 DAEMONS = ("munged", "slurmctld", "slurmd", "srun")
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-# Long enough to be interrupted, short enough to be done again.
-STEPS = ("--smoke", "--steps", "24")
-# What the app says when rank 0 has trained alone and all begin.
-BOTH_TRAIN = "alone 24/24 steps"
 
 
 class SameLosses(ManyNodes):
@@ -57,7 +54,7 @@ class Jobs(ManyNodes):
         log = self.dir / "job.log"
         log.touch()
         return self.run_it(LAB, "-N", "2", *script(
-            f"cd {SCRIPTS.parent}",
+            f"cd {SCRIPTS.parent}", FREEZE,
             f"submit() {{ sbatch --parsable -o {log} -N 2 "
             f"--ntasks-per-node 1 \"$@\"; }}",
             "wait_for() {  # at most 60 s",
@@ -88,7 +85,7 @@ class Jobs(ManyNodes):
         report = self.dir / "report.json"
         ran = self.lab(
             f"submit {BATCH} {NAME} {' '.join(STEPS)} --json {report}",
-            f"says '{BOTH_TRAIN}'", *lines, "says 'start 1:'", "over")
+            f"says '{TRAINS}'", "freeze", *lines, "says 'start 1:'", "over")
         self.assertEqual(ran.returncode, 0, ran.shown)
         self.assertIn(", start 0:", ran.out)
         found = json.loads(report.read_text())
@@ -105,6 +102,15 @@ class Jobs(ManyNodes):
             f"{LAB} node n2 kill",
             "down() { sinfo -h -N -p main -o '%N %T' | grep -q '^n2 down'; }",
             "wait_for down", f"{LAB} node n2 start")
+
+
+class Teardown(ManyNodes):
+    def test_nothing_stays(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            # The daemons' words name the lab's folder.
+            self.leaves_nothing(number, lambda line: line, LAB, "-N", "2",
+                                "sh", "-c", "srun -N2 sleep 1000 & "
+                                "sleep 0.5; echo $SLURM_LAB; wait")
 
 
 class Missing(ManyNodes):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 BIN = pathlib.Path(os.environ["DAI_BIN_DIR"])
@@ -25,6 +26,21 @@ APP, LAUNCH = str(BIN / NAME), str(BIN / "dai_launch")
 # All ranks train together from the first step on, and on.
 ENDLESS = f"{BIN}/ch01_find_bottleneck --smoke --windows 1000000"
 QUICK = ("--smoke", "--steps", "2")
+# Long enough to be interrupted, short enough to be done again; and the line
+# after which the app trains.
+STEPS = ("--smoke", "--steps", "12")
+TRAINS = "mean by naive_canonical_sum"
+# Shell: `freeze [NETWORK]` stops the app's ranks (of one network namespace),
+# so that no machine is quick enough to end before it is interrupted.
+FREEZE = """freeze() {
+  local p name
+  for p in /proc/[0-9]*; do
+    read -r name 2>/dev/null <"$p/comm" || continue
+    [ "$name" = ch01_first_dist ] || continue
+    [ -z "${1:-}" ] || [ "$(readlink "$p/ns/net")" = "$1" ] || continue
+    kill -STOP "${p#/proc/}"
+  done
+}"""
 LIMIT_S = 90
 FOREIGN = re.compile("RANK|WORLD_SIZE|MASTER_|TORCHELASTIC|OMPI_|PMIX|SLURM|"
                      "VCLUSTER|DAI_SSH|SOCKET_IFNAME")
@@ -54,6 +70,17 @@ def expected_curves(ranks, steps=QUICK):
         if ran.returncode:
             raise AssertionError(ran.stdout + ran.stderr)
         return json.loads(report.read_text())["curves"]
+
+
+def commands_with(mark):
+    """How many processes of this machine have `mark` in their words."""
+    count = 0
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            count += mark in path.read_bytes().decode(errors="replace")
+        except OSError:
+            pass  # gone already
+    return count
 
 
 class ManyNodes(unittest.TestCase):
@@ -87,6 +114,30 @@ class ManyNodes(unittest.TestCase):
 
     def run_it(self, *command, limit=LIMIT_S):
         return self.finish(self.start(*command), limit)
+
+    def leaves_nothing(self, number, mark_of, *command):
+        """`command` prints a line, which is returned; signal `number` then
+        ends all processes that have the mark in their words: mark_of(line)."""
+        process = subprocess.Popen(
+            command, env=self.env, cwd=self.dir, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True)
+        line = process.stdout.readline().strip()
+        mark = mark_of(line)
+        self.assertGreater(commands_with(mark), 1)
+        if number == signal.SIGINT:  # Ctrl-C means the whole group
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+        deadline = time.monotonic() + 10
+        while commands_with(mark) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertEqual(commands_with(mark), 0, number)
+        return line
 
     def refuses(self, code, pattern, *command):
         """Ends with `code`, after a line that `pattern` finds, and before
