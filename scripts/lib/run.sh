@@ -187,7 +187,7 @@ run_preflight() {
 # Sets COMMAND to the words that start APP on RANKS ranks of each node.
 launch_command() {
   local launcher=$1 app=$2 ranks=$3 nodes=$4 hosts=$5 program
-  local environment=() placed=() list
+  local environment=() placed=() list cluster
   shift 5
   program=$(shown "$BUILD/bin/$app")
   case $launcher in
@@ -236,10 +236,10 @@ launch_command() {
     vcluster)
       [[ -n ${OMP_NUM_THREADS:-} ]] || environment=(env
         "OMP_NUM_THREADS=$(threads_per_rank $((nodes * ranks)))")
-      COMMAND=("${environment[@]}" "$(shown "$ROOT/scripts/vcluster")"
-        -N "$nodes" "$(shown "$ROOT/scripts/vcluster")" each "$(shown "$BUILD/bin/dai_launch")"
-        --nnodes "$nodes" --node-rank '{}' --nproc-per-node "$ranks"
-        --rdzv-endpoint node-1:29400 "$program" "$@")
+      cluster=$(shown "$ROOT/scripts/vcluster")
+      COMMAND=("${environment[@]}" "$cluster" -N "$nodes" "$cluster" each
+        "$(shown "$BUILD/bin/dai_launch")" --nnodes "$nodes" --node-rank '{}'
+        --nproc-per-node "$ranks" --rdzv-endpoint node-1:29400 "$program" "$@")
       ;;
     none) COMMAND=("$program" "$@") ;;
   esac

@@ -15,7 +15,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
-    APP, BOOK, ENDLESS, LAUNCH, NAME, QUICK, SCRIPTS, VCLUSTER, ManyNodes, main, script)
+    APP, BOOK, ENDLESS, LAUNCH, NAME, QUICK, SCRIPTS, VCLUSTER, ManyNodes, main,
+    script)
 
 TORCHRUN = os.environ["DAI_TORCHRUN"]
 

@@ -62,7 +62,8 @@ class Jobs(ManyNodes):
             f"  echo \"never: $*\"; squeue; sinfo; cat {log}; exit 9", "}",
             f"has() {{ grep -q -- \"$1\" {log}; }}",
             "says() { wait_for has \"$1\"; }",
-            "empty() { [ -z \"$(squeue -h)\" ]; }", "over() { wait_for empty; }",
+            "empty() { [ -z \"$(squeue -h)\" ]; }",
+            "over() { wait_for empty; }",
             *lines, f"cat {log}"), limit=150)
 
     def test_one_task_a_rank_and_one_task_a_node(self):
