@@ -46,11 +46,7 @@ at::Device choose_fitting_device(const DistributedOptions& options,
   if (flag == "auto" && backend == "nccl") flag = "cuda";
   const at::Device device = choose_device(flag, launch);
   if (backend == "mpi") {
-    if (device.is_cuda() && !load_mpi_library().cuda_aware()) {
-      throw UsageError(fmt::format(
-          "--backend mpi does not work with --device {}: {} is not CUDA-aware",
-          options.device, load_mpi_library().version()));
-    }
+    if (device.is_cuda()) check_cuda_aware(load_mpi_library(), device);
     return device;
   }
   const char* fits = device.is_cuda() ? "nccl" : "gloo";
@@ -79,6 +75,14 @@ void check_mpi_launch(const LaunchContext& launch) {
 }
 
 }  // namespace
+
+void check_cuda_aware(const MpiLibrary& mpi, const at::Device& device) {
+  if (mpi.cuda_aware()) return;
+  throw UsageError(
+      fmt::format("--backend mpi does not work with --device {}: {} is not "
+                  "CUDA-aware; use --device cpu or --backend nccl",
+                  device.str(), mpi.version()));
+}
 
 BackendChoice choose_backend(const DistributedOptions& options,
                              const LaunchContext& launch,

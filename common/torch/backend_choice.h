@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/torch/c10d_compat.h"
+#include "common/torch/mpi_library.h"
 #include "common/torch/process_group.h"
 
 namespace dai {
@@ -30,6 +31,10 @@ struct BackendChoice {
 BackendChoice choose_backend(const DistributedOptions& options,
                              const LaunchContext& launch,
                              const std::vector<std::string>& hosts);
+
+// A CUDA pointer in the hands of an MPI that does not know such is a crash.
+// Throws UsageError unless it does.
+void check_cuda_aware(const MpiLibrary& mpi, const at::Device& device);
 
 // Connects the ranks; collective. Throws std::runtime_error of one line.
 c10::intrusive_ptr<::c10d::Backend> form_backend(
