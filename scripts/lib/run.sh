@@ -213,8 +213,11 @@ launch_command() {
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
       [[ -n ${OMP_NUM_THREADS:-} ]] ||
         environment+=("OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
-      placed=(-n "$ranks")
+      # Several ranks may share a core. Of several hosts it is said how many
+      # each takes; Open MPI 5 would put all of them on the first one.
+      placed=(--oversubscribe -n "$ranks")
       if [[ -n $hosts ]]; then
+        placed=(-n "$ranks")
         [[ $hosts == --hosts* || -n $GIVEN_RANKS ]] || placed=()
         list=$("$ROOT/scripts/on_hosts" --list "${hosts%% *}" "${hosts#* }" \
           "${placed[@]}") || exit
@@ -222,7 +225,7 @@ launch_command() {
         placed=(--host "$list" -x "MASTER_ADDR=${list%%:*}"
           -x MASTER_PORT=29500 -x OMP_NUM_THREADS)
       fi
-      COMMAND=(env "${environment[@]}" mpirun --oversubscribe "${placed[@]}"
+      COMMAND=(env "${environment[@]}" mpirun "${placed[@]}"
         "$program" "$@")
       ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
       ;;

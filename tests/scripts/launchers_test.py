@@ -15,8 +15,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
-    APP, BOOK, ENDLESS, LAUNCH, NAME, QUICK, SCRIPTS, VCLUSTER, ManyNodes, main,
-    script)
+    APP, BOOK, ENDLESS, LAUNCH, NAME, QUICK, SCRIPTS, SHARE_CORES, VCLUSTER,
+    ManyNodes, main, script)
 
 TORCHRUN = os.environ["DAI_TORCHRUN"]
 
@@ -32,6 +32,7 @@ def lives(pid):
 
 class OneNode(ManyNodes):
     def test_mpirun(self):
+        self.env.update(SHARE_CORES)
         self.equal(2, SCRIPTS / "launch_mpirun.sh", app=(NAME,))
         for ranks in (1, 2, 3):
             self.env["NPROC"] = str(ranks)

@@ -87,9 +87,9 @@ class OnHosts(ManyNodes):
             app=(NAME, "--"), nodes=3)
 
     def test_mpirun_goes_over_the_same_ssh(self):
-        start = self.cluster(self.run_on("-n 1 --hosts node-1,node-2",
+        start = self.cluster(self.run_on("-n 2 --hosts node-1,node-2",
                                          "--launcher mpirun"))
-        self.equal(2, *start, app=(NAME, "--"), nodes=2)
+        self.equal(4, *start, app=(NAME, "--"), nodes=2)
 
     def fails(self, expected, start, *more):
         """The run ends with 1 and says `expected`; nothing was trained."""

@@ -49,13 +49,15 @@ CANNOT_RUN_HERE = 77
 
 def clean_environment():
     env = {k: v for k, v in os.environ.items() if not FOREIGN.search(k)}
-    # Open MPI 4, then 5: more ranks than cores, and as root.
     env.update(OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1",
-               OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-               OMPI_MCA_rmaps_base_oversubscribe="1",
-               PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe",
-               DAI_PRESET=BIN.parent.name, DAI_NO_BUILD="1")
+               OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", DAI_PRESET=BIN.parent.name, DAI_NO_BUILD="1")
     return env
+
+
+# More ranks than cores, for Open MPI 4 and 5. On several hosts 5 would put all
+# of them on the first one.
+SHARE_CORES = {"OMPI_MCA_rmaps_base_oversubscribe": "1",
+               "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
 @functools.lru_cache
