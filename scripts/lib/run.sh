@@ -156,7 +156,7 @@ launcher_is_there() {
     srun)
       command -v srun >/dev/null || cannot_run_here "srun is not installed:" \
         "this is no Slurm machine; scripts/slurm_lab makes one of it, after" \
-        "apt-get install slurm-wlm munge"
+        "scripts/book setup --tests"
       ;;
   esac
 }
