@@ -67,10 +67,11 @@ void check_mpi_launch(const LaunchContext& launch) {
   }
   throw UsageError(fmt::format(
       "--backend mpi needs MPI's own launcher, these ranks were started by {}; "
-      "type: mpirun -n {} {} --backend mpi",
+      "type: {} -n {} {} --backend mpi",
       launch.launcher == Launcher::kTorchrun ? "dai_launch or torchrun"
       : launch.launcher == Launcher::kSlurm  ? "srun without --mpi=pmix"
                                              : "hand",
+      launch.launcher == Launcher::kSlurm ? "srun --mpi=pmix" : "mpirun",
       launch.world_size, program_invocation_name));
 }
 

@@ -70,9 +70,12 @@ def run_inside(command, environment):
     """Runs `command` to its end, and buries the orphans of the namespace."""
     environment = dict(environment)
     end = int(environment.pop(END_FD))
-    child = subprocess.Popen(command, env=environment)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, _: child.send_signal(n))
+    try:
+        child = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise Refused(f"{command[0]}: {error.strerror}") from error
+    # Ctrl-C means the whole group: passed on, it would be heard twice.
+    signal.signal(signal.SIGINT, lambda *_: None)
 
     def hear_the_end():
         while os.read(end, 1):

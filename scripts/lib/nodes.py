@@ -14,8 +14,9 @@ import os
 import pathlib
 import shlex
 import subprocess
+import tempfile
 
-from namespaces import Refused, die_with_parent
+from namespaces import CannotRun, die_with_parent
 
 VCLUSTER = pathlib.Path(__file__).resolve().parents[1] / "vcluster"
 NETWORK = "10.77.0"
@@ -25,7 +26,7 @@ def run(*command):
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True,
                          stderr=subprocess.STDOUT, check=False)
     if ran.returncode:
-        raise Refused(f"{shlex.join(command)}: {ran.stdout.strip()}")
+        raise CannotRun(f"{shlex.join(command)}: {ran.stdout.strip()}")
 
 
 def unshare_words(mode):
@@ -40,18 +41,21 @@ def unshare_words(mode):
     own_proc = ["--propagation", "unchanged", "sh", "-c",
                 "mount --make-private /proc && mount -t proc proc /proc && "
                 'exec "$@"', "sh"]
-    for more in (["--mount-proc"], own_proc):
-        tried = subprocess.run(
-            [*words, *more, "sh", "-c", "[ -e /proc/$$/ns/net ] && "
-             "[ $$ -lt 100 ] && ip link set lo up && "
-             "ip link add bridge0 type bridge && mount -t tmpfs tmpfs /mnt"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            check=False)
-        if tried.returncode == 0 and not os.path.ismount("/mnt"):
-            return words + more, ""
-        if os.path.ismount("/mnt") and mode == "root":
-            run("umount", "/mnt")
-    return None, tried.stdout.strip().split("\n")[0]
+    with tempfile.TemporaryDirectory(prefix="vcluster-trial.") as trial:
+        for more in (["--mount-proc"], own_proc):
+            tried = subprocess.run(
+                [*words, *more, "sh", "-c", "[ -e /proc/$$/ns/net ] && "
+                 "[ $$ -lt 100 ] && ip link set lo up && ip link add bridge0 "
+                 f"type bridge && mount -t tmpfs tmpfs {shlex.quote(trial)}"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                check=False)
+            leaked = os.path.ismount(trial)
+            if leaked:
+                run("umount", trial)
+            elif tried.returncode == 0:
+                return words + more, ""
+    return None, (tried.stdout.strip().split("\n")[0] or
+                  "what is mounted inside is seen outside")
 
 
 class Cluster:
@@ -61,21 +65,20 @@ class Cluster:
         self.folder, self.options = folder, options
         self.holders = []
 
-    def hosts(self, loopback=False):
-        names = "".join(
-            f"{'127.0.0.1' if loopback else f'{NETWORK}.{i}'} node-{i}\n"
-            for i in range(1, self.options.nodes + 1))
+    def hosts(self):
+        names = "".join(f"{NETWORK}.{i} node-{i}\n"
+                        for i in range(1, self.options.nodes + 1))
         path = self.folder / "hosts"
         path.write_text("127.0.0.1 localhost\n::1 localhost\n"
                         f"{NETWORK}.254 head\n{names}")
         return path
 
     def start(self):
-        links = os.listdir("/proc/self/net/dev_snmp6") if os.path.isdir(
-            "/proc/self/net/dev_snmp6") else ["lo"]
-        if set(links) - {"lo"}:
-            raise Refused(f"the network has {' '.join(sorted(links))}: not a "
-                          "fresh namespace")
+        text = pathlib.Path("/proc/self/net/dev").read_text().splitlines()
+        links = {line.split(":")[0].strip() for line in text[2:]} - {"lo"}
+        if links:
+            raise CannotRun(f"the network has {' '.join(sorted(links))}: not "
+                            "a fresh namespace")
         hosts = self.hosts()
         run("mount", "--bind", str(hosts), "/etc/hosts")
         # No name server can be reached: that shall be known at once.
@@ -100,14 +103,14 @@ class Cluster:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
             preexec_fn=die_with_parent)
         if holder.stdout.readline().strip() != "up":
-            raise Refused(f"node-{i} did not come up")
+            raise CannotRun(f"node-{i} did not come up")
         self.holders.append(holder)
         # Its name says that the pid is the node's and nobody else's.
         asked = subprocess.run(
             ["nsenter", "-t", str(holder.pid), "-u", "hostname"], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         if asked.stdout.strip() != f"node-{i}":
-            raise Refused(f"process {holder.pid} is not node-{i}: /proc is not "
+            raise CannotRun(f"process {holder.pid} is not node-{i}: /proc is not "
                           "of this namespace")
         (self.folder / f"node-{i}.pid").write_text(str(holder.pid))
         run("ip", "link", "add", f"port{i}", "type", "veth", "peer", "name",
@@ -135,8 +138,9 @@ class Cluster:
     def rsh(self):
         """What mpirun calls in ssh's place: HOST COMMAND LINE."""
         path = self.folder / "rsh"
-        path.write_text("#!/bin/sh\nnode=$1; shift\n"
-                        f"exec {VCLUSTER} exec $node sh -c \"$*\"\n")
+        path.write_text("#!/bin/sh\nnode=$1; shift\nexec "
+                        f"{shlex.quote(str(VCLUSTER))} exec $node sh -c "
+                        "\"$*\"\n")
         path.chmod(0o755)
         return path
 
@@ -151,8 +155,8 @@ def shape(i, pid, rate, delay):
             more = ("rate", rate) if rate else ()
             try:
                 run(*where, "root", "netem", "delay", delay, *more)
-            except Refused as error:
-                raise Refused("--delay: this kernel has no netem "
+            except CannotRun as error:
+                raise CannotRun("--delay: this kernel has no netem "
                               f"({error})") from error
         elif rate:
             # A burst that a tick of the clock can carry, at 64 KiB or more.

@@ -146,7 +146,7 @@ launcher_is_there() {
   case $1 in
     mpirun)
       command -v mpirun >/dev/null || cannot_run_here \
-        "mpirun is not installed; this gets it: scripts/book setup --tests"
+        "mpirun is not installed; this gets it: scripts/book setup"
       ;;
     torchrun)
       [[ -z $(missing_sections libtorch-cpu libtorch-cuda torchrun) ]] ||
@@ -230,7 +230,7 @@ launch_command() {
       ((${#environment[@]})) || COMMAND=("${COMMAND[@]:1}")
       ;;
     srun)
-      [[ " $* " != *" --backend mpi "* ]] || placed=(--mpi=pmix)
+      [[ " $* " != *" --backend"[\ =]"mpi "* ]] || placed=(--mpi=pmix)
       [[ -n ${OMP_NUM_THREADS:-} ]] ||
         environment=(env "OMP_NUM_THREADS=$(threads_per_rank "$ranks")")
       COMMAND=("${environment[@]}" srun "${placed[@]}" -N "$nodes"
@@ -242,7 +242,8 @@ launch_command() {
       cluster=$(shown "$ROOT/scripts/vcluster")
       COMMAND=("${environment[@]}" "$cluster" -N "$nodes" "$cluster" each
         "$(shown "$BUILD/bin/dai_launch")" --nnodes "$nodes" --node-rank '{}'
-        --nproc-per-node "$ranks" --rdzv-endpoint node-1:29400 "$program" "$@")
+        --nproc-per-node "$ranks" --rdzv-endpoint '{first}:29400' "$program"
+        "$@")
       ;;
     none) COMMAND=("$program" "$@") ;;
   esac

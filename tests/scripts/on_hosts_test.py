@@ -75,8 +75,8 @@ class OnHosts(ManyNodes):
         return f"{BOOK} run {' '.join(words)} \"$@\""
 
     def test_two_and_three_hosts_compute_the_same(self):
-        self.equal(4, *self.cluster(self.run_on("-n 2 --hosts node-1,node-2")),
-                   app=(NAME, "--"), nodes=2)
+        self.equal(4, *self.cluster(self.run_on(
+            "-n 2 --hosts root@node-1,node-2")), app=(NAME, "--"), nodes=2)
         shutil.rmtree(self.ssh)
         self.ssh.mkdir(0o700)
         (self.dir / "host_key").unlink()
@@ -140,6 +140,28 @@ class OnHosts(ManyNodes):
         self.fails(r"FAILED versions: host node-2.*program 9", self.cluster(
             self.run_on("--hosts node-1,node-2"), fault=str(mounts)))
 
+    def test_a_signal_ends_all_and_blames_no_host(self):
+        # Like ssh, this one answers 255 when it is ended.
+        ssh = self.dir / "ssh"
+        ssh.write_text("#!/bin/sh\necho begun\ncat >/dev/null\nexit 255\n")
+        ssh.chmod(0o755)
+        self.env["DAI_SSH"] = str(ssh)
+        for hosts, begun in ((2, 2), (60, 1)):  # all there, and hardly begun
+            process = self.start(
+                SCRIPTS / "on_hosts", "--no-preflight", "--hosts",
+                ",".join(f"h{i}" for i in range(hosts)), BIN, NAME)
+            for _ in range(begun):
+                self.assertEqual(process.stdout.readline(), "begun\n")
+            process.terminate()
+            self.finish(process, limit=20)
+            self.assertEqual(process.returncode, 143, process.shown)
+            self.assertNotIn("cannot be reached", process.err)
+
+    def test_no_ssh_is_named(self):
+        self.env["DAI_SSH"] = "no-such-ssh"
+        self.refuses(77, "there is no no-such-ssh", BOOK, "run", NAME,
+                     "--hosts", "a,b")
+
     def test_wrong_hosts_and_hostfiles_are_one_line(self):
         hosts = self.dir / "hosts"
         for text, expected in (("", "names no host"),
@@ -150,8 +172,10 @@ class OnHosts(ManyNodes):
                                ("a max-slots=2\n", "hosts:1: 'max-slots=2'")):
             hosts.write_text(text)
             for launcher in ((), ("--launcher", "mpirun")):
-                self.refuses(2, expected, BOOK, "run", NAME, "--hostfile",
-                             hosts, *launcher)
+                ran = self.refuses(2, expected, BOOK, "run", NAME,
+                                   "--hostfile", hosts, *launcher)
+                self.assertEqual(len([line for line in ran.err.splitlines()
+                                      if line[0] != "+"]), 1, ran.shown)
         self.refuses(2, "No such file", BOOK, "run", NAME, "--hostfile",
                      self.dir / "nowhere")
         self.refuses(2, "'a b' is no host name", BOOK, "run", NAME, "--hosts",

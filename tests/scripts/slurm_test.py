@@ -108,7 +108,7 @@ class Jobs(ManyNodes):
 class Teardown(ManyNodes):
     def test_nothing_stays(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            # The daemons' words name the lab's folder.
+            # Daemons and tasks have the lab's folder in SLURM_CONF.
             self.leaves_nothing(number, lambda line: line, LAB, "-N", "2",
                                 "sh", "-c", "srun -N2 sleep 1000 & "
                                 "sleep 0.5; echo $SLURM_LAB; wait")

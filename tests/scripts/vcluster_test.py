@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import uuid
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
     SCRIPTS, VCLUSTER, ManyNodes, main, script)
+from support.namespaces import unshare_command  # noqa: E402
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -111,7 +113,7 @@ class Vcluster(ManyNodes):
         ran = self.run_it(VCLUSTER, "-N", "2", "--delay", "5ms", "--rate",
                           "1gbit", "tc", "qdisc", "show", "dev", "port1")
         if ran.returncode:
-            self.assertEqual(ran.returncode, 2, ran.shown)
+            self.assertEqual(ran.returncode, 77, ran.shown)
             self.assertIn("this kernel has no netem", ran.err)
         else:
             self.assertRegex(ran.out, r"netem .*delay 5ms .*rate 1Gbit")
@@ -123,9 +125,35 @@ class Vcluster(ManyNodes):
                 number, lambda _, mark=mark: mark, VCLUSTER, "-N", "2",
                 *script(f"{VCLUSTER} each sleep {mark} &",
                         "echo $VCLUSTER; wait"))
+            if number != signal.SIGKILL:
+                self.assertFalse(pathlib.Path(folder).exists(), number)
         # A killed one could not clear up: the next one does.
         self.run_it(VCLUSTER, "-N", "1", "true")
         self.assertFalse(pathlib.Path(folder).exists())
+
+    def test_ctrl_c_is_heard_once(self):
+        # Launchers take a second signal for impatience.
+        process = subprocess.Popen(
+            [VCLUSTER, "-N", "2", VCLUSTER, "each", "sh", "-c",
+             "trap 'echo int; sleep 1; exit 3' INT; trap 'echo term' TERM; "
+             "echo up; while :; do sleep 0.1; done"], env=self.env,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True)
+        self.assertEqual([process.stdout.readline() for _ in "12"],
+                         ["up\n"] * 2)
+        os.killpg(process.pid, signal.SIGINT)
+        self.assertEqual(process.communicate(timeout=20)[0], "int\n" * 2)
+        self.assertEqual(process.returncode, 1)
+
+    def test_what_was_mounted_before_stays(self):
+        if os.geteuid():
+            return  # only root could unmount it
+        ran = self.run_it(
+            *unshare_command(), "--mount", *script(
+                "mount -t tmpfs disk /mnt; touch /mnt/a",
+                f"{VCLUSTER} --mode root -N 1 true; {VCLUSTER} -N 1 true",
+                "ls /mnt"))
+        self.assertEqual((ran.returncode, ran.out), (0, "a\n"), ran.shown)
 
     def test_wrong_usage_is_one_line(self):
         for words, expected in (
@@ -134,6 +162,8 @@ class Vcluster(ManyNodes):
                 (("-N", "2", "no-such-command"), "no such command"),
                 (("-N", "2", "--rate", "fast", "true"), "such as 100mbit"),
                 (("-N", "2", "--slow", "3=1mbit", "true"), "a node of 1 to 2"),
+                (("-N", "2", "--slow", "2=", "true"), "a node of 1 to 2"),
+                (("-N", "2", "--rate", "0bit", "true"), "such as 100mbit"),
                 (("-N", "2", "--delay", "5", "true"), "such as 5ms"),
                 (("-N", "2", "--mode", "loopback", "--rate", "1mbit", "true"),
                  "mode loopback has no links"),

@@ -96,9 +96,14 @@ void MpiEngine::start_mpi() {
 void MpiEngine::submit(MpiOperation operation) {
   {
     std::lock_guard lock(mutex_);
-    if (!over_) submitted_.push_back(std::move(operation));
+    if (!over_) {
+      submitted_.push_back(std::move(operation));
+      wake_.notify_one();
+      return;
+    }
   }
-  wake_.notify_one();
+  operation.work->complete(std::make_exception_ptr(
+      std::runtime_error("MPI is over: the process is ending")));
 }
 
 void MpiEngine::run(const std::function<void()>& call) {
@@ -216,8 +221,8 @@ void MpiEngine::finalize_at_exit() {
     wake_.notify_one();
     if (!stopped_.wait_for(lock, kFinalizeLimit, [&] { return over_; })) {
       std::fprintf(stderr,
-                   "MPI_Finalize did not return within %lld s: did a rank "
-                   "end without it?\n",
+                   "MPI did not end within %lld s: an operation is under "
+                   "way, or a rank ended without MPI_Finalize\n",
                    static_cast<long long>(kFinalizeLimit.count()));
       std::fflush(nullptr);
       std::_Exit(1);

@@ -17,7 +17,7 @@ namespace {
 
 using Op = ::c10d::ReduceOp::RedOpType;
 
-// The element of ours that a reduction has no MPI type for.
+// The body of an MPI reduction for elements that MPI has no type for.
 template <typename T, typename Combine>
 void combine_all(void* in, void* inout, int* count, MPI_Datatype*) {
   const T* a = static_cast<const T*>(in);

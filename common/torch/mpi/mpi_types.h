@@ -25,7 +25,8 @@ struct Reduction {
 };
 
 // SUM, PRODUCT, MIN, MAX of numbers, BAND, BOR, BXOR of integers and bools;
-// AVG of floating point is the SUM (the caller divides by the ranks).
+// AVG of floating point and complex is the SUM (the caller divides by the
+// ranks).
 Reduction reduction(at::ScalarType dtype, const ::c10d::ReduceOp& op);
 // The same question without an answer, for the caller's thread: throws as
 // reduction() would.
