@@ -49,12 +49,13 @@ macro(dai_default VARIABLE VALUE)
   endif()
 endmacro()
 
-# The floor of a folder in the tower: ch03_ddp is 3, common and tests are 0.
+# The floor of a folder in the tower: ch03_ddp and tests/ch03_ddp are 3, common
+# and the other tests are 0.
 function(dai_floor OUT)
   file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
   set(floor 0)
-  if(folder MATCHES "^ch([0-9][0-9])_")
-    math(EXPR floor "${CMAKE_MATCH_1}")
+  if(folder MATCHES "^(tests/)?ch([0-9][0-9])_")
+    math(EXPR floor "${CMAKE_MATCH_2}")
   endif()
   set(${OUT} ${floor} PARENT_SCOPE)
 endfunction()
