@@ -148,6 +148,12 @@ void combine_arrays(void* into, const void* a, const void* b, std::size_t count,
       return combine_as<Plain<std::int64_t>>(to, x, y, count, op);
     case DType::kBool:
       return combine_bool(to, x, y, count, op);
+    case DType::kInt8:
+      return combine_as<Plain<std::int8_t>>(to, x, y, count, op);
+    case DType::kUInt8:
+      return combine_as<Plain<std::uint8_t>>(to, x, y, count, op);
+    case DType::kInt16:
+      return combine_as<Plain<std::int16_t>>(to, x, y, count, op);
   }
 }
 
@@ -176,6 +182,12 @@ void divide_array(void* data, std::size_t count, DType dtype, int ranks) {
       return divide_all<Plain<std::int32_t>>(to, count, ranks);
     case DType::kInt64:
       return divide_all<Plain<std::int64_t>>(to, count, ranks);
+    case DType::kInt8:
+      return divide_all<Plain<std::int8_t>>(to, count, ranks);
+    case DType::kUInt8:
+      return divide_all<Plain<std::uint8_t>>(to, count, ranks);
+    case DType::kInt16:
+      return divide_all<Plain<std::int16_t>>(to, count, ranks);
     case DType::kBool:
       return;  // refused by check_reduction()
   }

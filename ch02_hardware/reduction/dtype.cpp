@@ -25,6 +25,12 @@ const char* to_string(DType dtype) {
       return "int64";
     case DType::kBool:
       return "bool";
+    case DType::kInt8:
+      return "int8";
+    case DType::kUInt8:
+      return "uint8";
+    case DType::kInt16:
+      return "int16";
   }
   return "unknown";
 }
@@ -52,10 +58,11 @@ DType dtype_from_name(const std::string& name) {
   for (const DType dtype : kAllDTypes) {
     if (name == to_string(dtype)) return dtype;
   }
-  throw UsageError(fmt::format(
-      "type {}: accepted are float32, float64, bfloat16, float16, int32, "
-      "int64 and bool",
-      name));
+  std::string known;
+  for (const DType dtype : kAllDTypes) {
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", to_string(dtype));
+  }
+  throw UsageError(fmt::format("type {}: accepted are {}", name, known));
 }
 
 ReduceOp reduce_op_from_name(const std::string& name) {

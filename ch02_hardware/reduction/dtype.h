@@ -22,10 +22,14 @@ enum class DType : std::uint8_t {
   kInt32,
   kInt64,
   kBool,  // one byte, 0 or 1
+  kInt8,
+  kUInt8,
+  kInt16,
 };
 inline constexpr DType kAllDTypes[] = {
     DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16,
-    DType::kInt32,   DType::kInt64,   DType::kBool};
+    DType::kInt32,   DType::kInt64,   DType::kBool,     DType::kInt8,
+    DType::kUInt8,   DType::kInt16};
 
 enum class ReduceOp : std::uint8_t { kSum, kAvg, kMin, kMax, kProduct };
 inline constexpr ReduceOp kAllReduceOps[] = {ReduceOp::kSum, ReduceOp::kAvg,
@@ -39,8 +43,11 @@ constexpr std::size_t size_of(DType dtype) {
       return 8;
     case DType::kBFloat16:
     case DType::kFloat16:
+    case DType::kInt16:
       return 2;
     case DType::kBool:
+    case DType::kInt8:
+    case DType::kUInt8:
       return 1;
     default:
       return 4;

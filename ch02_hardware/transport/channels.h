@@ -40,6 +40,8 @@ class Channels {
   // unpark() may return at once, to let the caller look again.
   virtual void park(std::chrono::milliseconds limit) = 0;
   virtual void unpark() {}
+  // From another thread: ends a park(), the one under way or the next.
+  virtual void interrupt() = 0;
   // Empty looks that cost about as much as going to sleep and being woken.
   virtual int spins() const = 0;
 };

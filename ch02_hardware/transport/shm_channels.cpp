@@ -142,7 +142,7 @@ void ShmChannels::park(std::chrono::milliseconds limit) {
     door_.parked.store(1);
     return;
   }
-  futex_wait(door_.bell, bell_, limit);
+  if (limit.count() > 0) futex_wait(door_.bell, bell_, limit);
   bell_ = door_.bell.load();
 }
 
@@ -150,6 +150,12 @@ void ShmChannels::unpark() {
   if (!parked_) return;
   parked_ = false;
   door_.parked.store(0);
+}
+
+// Rings whether anybody sleeps or not: park() compares the bell's number.
+void ShmChannels::interrupt() {
+  door_.bell.fetch_add(1);
+  futex_wake(door_.bell);
 }
 
 }  // namespace dai::hardware

@@ -33,6 +33,7 @@ class ShmChannels final : public Channels {
   bool dead(int peer) override { return !segment_->alive(peer); }
   void park(std::chrono::milliseconds limit) override;
   void unpark() override;
+  void interrupt() override;
   int spins() const override { return 4000; }
 
  private:

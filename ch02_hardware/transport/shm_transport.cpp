@@ -160,13 +160,19 @@ std::vector<std::unique_ptr<Transport>> thread_transports(
   return transports;
 }
 
+std::unique_ptr<Transport> transport_on(
+    const std::shared_ptr<SharedSegment>& segment, int rank,
+    const ShmOptions& options) {
+  auto transport = std::make_unique<ShmTransport>(rank, segment, options);
+  transport->try_reaching(options.cross_memory_attach);
+  return transport;
+}
+
 std::unique_ptr<Transport> connect_shm(int rank, int size,
                                        const Bootstrap& bootstrap,
                                        const ShmOptions& options) {
-  auto transport = std::make_unique<ShmTransport>(
-      rank, SharedSegment::of_processes(rank, size, bootstrap), options);
-  transport->try_reaching(options.cross_memory_attach);
-  return transport;
+  return transport_on(SharedSegment::of_processes(rank, size, bootstrap), rank,
+                      options);
 }
 
 }  // namespace dai::hardware

@@ -27,6 +27,11 @@ struct ShmOptions : TransportOptions {
 std::vector<std::unique_ptr<Transport>> thread_transports(
     int ranks, const ShmOptions& options = {});
 
+// Of ranks that have the segment already. Collective.
+std::unique_ptr<Transport> transport_on(
+    const std::shared_ptr<SharedSegment>& segment, int rank,
+    const ShmOptions& options);
+
 // Collective. Throws as SharedSegment::of_processes does.
 std::unique_ptr<Transport> connect_shm(int rank, int size,
                                        const Bootstrap& bootstrap,

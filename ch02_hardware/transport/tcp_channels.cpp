@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -52,7 +53,13 @@ class TcpChannels final : public Channels {
     std::vector<std::byte> unsent;
   };
 
-  explicit TcpChannels(std::vector<Peer> peers) : peers_(std::move(peers)) {}
+  explicit TcpChannels(std::vector<Peer> peers)
+      : peers_(std::move(peers)),
+        interrupt_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (!interrupt_) {
+      throw std::system_error(errno, std::generic_category(), "eventfd");
+    }
+  }
 
   std::size_t try_send(int to, const std::byte* data,
                        std::size_t bytes) override {
@@ -128,8 +135,14 @@ class TcpChannels final : public Channels {
                                               (peer.wants_out ? POLLOUT : 0));
       if (events) polled_.push_back({peer.data.get(), events, 0});
     }
+    polled_.push_back({interrupt_.get(), POLLIN, 0});
     ::poll(polled_.data(), polled_.size(), static_cast<int>(limit.count()));
+    if (polled_.back().revents) {
+      eventfd_t times = 0;
+      eventfd_read(interrupt_.get(), &times);
+    }
   }
+  void interrupt() override { eventfd_write(interrupt_.get(), 1); }
   // A system call each.
   int spins() const override { return 60; }
 
@@ -152,6 +165,7 @@ class TcpChannels final : public Channels {
   }
 
   std::vector<Peer> peers_;
+  const UniqueFd interrupt_;
   std::vector<pollfd> polled_;
 };
 

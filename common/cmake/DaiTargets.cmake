@@ -13,11 +13,12 @@
 #       with --smoke under the launcher, and full.NAME (label nightly) at the
 #       default sizes; PATHS are the ways it can run, which
 #       tests/executed.json records
-#   dai_test(NAME [RANKS 1 2 3 4] [MPI_RANKS 1 2 3 4] [GPUS n] [NEEDS ...]
-#            [TIMEOUT s] [LABELS ...] [ARGS ...] [DEPS ...])
+#   dai_test(NAME [RANKS 1 2 3 4] [MPI_RANKS 1 2 3 4] [DAI_RANKS 1 2 3 4]
+#            [GPUS n] [NEEDS ...] [TIMEOUT s] [LABELS ...] [ARGS ...]
+#            [DEPS ...])
 #       a GoogleTest binary from NAME.cpp; with RANKS, one CTest entry for each
-#       number of ranks, under the launcher; with MPI_RANKS the same under
-#       mpirun, its group on --backend mpi
+#       number of ranks, under the launcher; with DAI_RANKS the same on
+#       --backend dai; with MPI_RANKS under mpirun, on --backend mpi
 #   dai_embed(LIBRARY FILE)
 #       the text of FILE in LIBRARY, as common/embedded.h tells
 #   dai_mutant(APP TAG SOURCE file FIND text REPLACE text [EXPECT regex])
@@ -275,7 +276,7 @@ endfunction()
 
 function(dai_test NAME)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "" "GPUS;TIMEOUT"
-                        "RANKS;MPI_RANKS;LABELS;ARGS;NEEDS;DEPS")
+                        "RANKS;MPI_RANKS;DAI_RANKS;LABELS;ARGS;NEEDS;DEPS")
   dai_default(ARG_GPUS 0)
   dai_default(ARG_TIMEOUT 120)
   dai_missing(reason "${ARG_NEEDS}" "${ARG_DEPS}")
@@ -290,7 +291,7 @@ function(dai_test NAME)
   if("TORCH" IN_LIST ARG_NEEDS)
     dai_use_torch(${NAME})
   endif()
-  if(NOT ARG_RANKS AND NOT ARG_MPI_RANKS)
+  if(NOT ARG_RANKS AND NOT ARG_MPI_RANKS AND NOT ARG_DAI_RANKS)
     target_link_libraries(${NAME} PRIVATE GTest::gmock_main)
     dai_add_test(unit.${NAME} 1 ${ARG_GPUS} ${ARG_TIMEOUT}
       "unit;${ARG_LABELS}" ${NAME} ${ARG_ARGS})
@@ -305,6 +306,14 @@ function(dai_test NAME)
       ${ARG_TIMEOUT} "distributed;${ARG_LABELS}"
       ${DAI_LAUNCH} --standalone --nproc-per-node ${ranks}
       $<TARGET_FILE:${NAME}> ${ARG_ARGS})
+  endforeach()
+  foreach(ranks IN LISTS ARG_DAI_RANKS)
+    dai_add_test(dai.${NAME}.${ranks} ${ranks} ${ARG_GPUS} ${ARG_TIMEOUT}
+      "distributed;${ARG_LABELS}"
+      ${DAI_LAUNCH} --standalone --nproc-per-node ${ranks}
+      $<TARGET_FILE:${NAME}> ${ARG_ARGS})
+    set_property(TEST dai.${NAME}.${ranks} APPEND PROPERTY ENVIRONMENT
+      DAI_TEST_BACKEND=dai)
   endforeach()
   foreach(ranks IN LISTS ARG_MPI_RANKS)
     if(NOT DAI_HAVE_MPI)

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "common/errors.h"
+#include "common/torch/collectives_library.h"
 #include "common/torch/cuda_library.h"
 #include "common/torch/device.h"
 #include "common/torch/mpi_library.h"
@@ -29,6 +30,15 @@ const MpiLibrary& load_mpi_library() {
   return *entry();
 }
 
+const CollectivesLibrary& load_collectives_library() {
+  static auto* const entry =
+      reinterpret_cast<decltype(&dai_collectives_library)>(
+          own_library_symbol("libdai_collectives.so", "dai_collectives_library",
+                             "this build has no chapter 2, whose collectives "
+                             "--backend dai uses"));
+  return *entry();
+}
+
 namespace {
 
 using Gloo = ::c10d::ProcessGroupGloo;
@@ -37,12 +47,15 @@ at::Device choose_fitting_device(const DistributedOptions& options,
                                  const LaunchContext& launch) {
   const std::string& backend = options.backend;
   if (backend != "auto" && backend != "gloo" && backend != "nccl" &&
-      backend != "mpi") {
+      backend != "mpi" && backend != "dai") {
     throw UsageError(fmt::format(
-        "--backend {}: accepted are auto, gloo, nccl and mpi", backend));
+        "--backend {}: accepted are auto, gloo, nccl, mpi and dai", backend));
   }
   std::string flag = options.device;
-  if (flag == "auto" && (backend == "gloo" || backend == "mpi")) flag = "cpu";
+  if (flag == "auto" &&
+      (backend == "gloo" || backend == "mpi" || backend == "dai")) {
+    flag = "cpu";
+  }
   if (flag == "auto" && backend == "nccl") flag = "cuda";
   const at::Device device = choose_device(flag, launch);
   if (backend == "mpi") {
@@ -50,6 +63,7 @@ at::Device choose_fitting_device(const DistributedOptions& options,
     return device;
   }
   const char* fits = device.is_cuda() ? "nccl" : "gloo";
+  if (backend == "dai" && device.is_cpu()) return device;
   if (backend != "auto" && backend != fits) {
     throw UsageError(
         fmt::format("--backend {} does not work with --device {}: use {}",
@@ -110,6 +124,13 @@ BackendChoice choose_backend(const DistributedOptions& options,
     }
     return choice;
   }
+  if (options.backend == "dai") {
+    load_collectives_library();
+    choice.name = "dai";
+    choice.via = interface.empty() ? choose_address(launch, hosts)
+                                   : address_of_interface(interface);
+    return choice;
+  }
   choice.name = "gloo";
   choice.via = interface.empty() ? choose_address(launch, hosts) : interface;
   choice.gloo = Gloo::Options::create(choice.timeout);
@@ -135,7 +156,7 @@ BackendChoice choose_backend(const DistributedOptions& options,
 }
 
 c10::intrusive_ptr<::c10d::Backend> form_backend(
-    const BackendChoice& choice, const LaunchContext& launch,
+    BackendChoice& choice, const LaunchContext& launch,
     const c10::intrusive_ptr<::c10d::Store>& store) {
   const int rank = launch.rank;
   const int size = launch.world_size;
@@ -143,6 +164,16 @@ c10::intrusive_ptr<::c10d::Backend> form_backend(
     if (choice.name == "mpi") {
       return load_mpi_library().make_backend(rank, size,
                                              {.timeout = choice.timeout});
+    }
+    if (choice.name == "dai") {
+      auto made = load_collectives_library().make_backend(
+          store, {.rank = rank,
+                  .size = size,
+                  .address = choice.via,
+                  .node = fmt::format("{} {}", launch.host, launch.node_rank),
+                  .timeout = choice.timeout});
+      choice.via = made.description;
+      return made.backend;
     }
     if (choice.device.is_cuda()) {
       return load_cuda_library()->make_nccl_backend(

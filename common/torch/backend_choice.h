@@ -2,8 +2,8 @@
 #pragma once
 
 // From what the flags say and the machine has to a c10d::Backend: Gloo on a
-// CPU, NCCL on CUDA, MPI when it is asked for. Used by ProcessGroup::connect();
-// includes c10d.
+// CPU, NCCL on CUDA, MPI or chapter 2's own when asked for. Used by
+// ProcessGroup::connect(); includes c10d.
 
 #include <chrono>
 #include <string>
@@ -16,7 +16,7 @@
 namespace dai {
 
 struct BackendChoice {
-  std::string name;  // "gloo", "nccl" or "mpi"
+  std::string name;  // "gloo", "nccl", "mpi" or "dai"
   at::Device device = at::kCPU;
   std::string via;  // the address or interface it talks from
   std::chrono::milliseconds timeout{0};
@@ -36,9 +36,10 @@ BackendChoice choose_backend(const DistributedOptions& options,
 // Throws UsageError unless it does.
 void check_cuda_aware(const MpiLibrary& mpi, const at::Device& device);
 
-// Connects the ranks; collective. Throws std::runtime_error of one line.
+// Connects the ranks; collective. What it talks through is then in
+// choice.via. Throws std::runtime_error of one line.
 c10::intrusive_ptr<::c10d::Backend> form_backend(
-    const BackendChoice& choice, const LaunchContext& launch,
+    BackendChoice& choice, const LaunchContext& launch,
     const c10::intrusive_ptr<::c10d::Store>& store);
 
 }  // namespace dai

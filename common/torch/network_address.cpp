@@ -158,4 +158,33 @@ std::string choose_address(const LaunchContext& launch,
   return address;
 }
 
+std::string address_of_interface(const std::string& interface) {
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) {
+    throw std::runtime_error(fmt::format(
+        "cannot list interfaces: {}", std::generic_category().message(errno)));
+  }
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owned(all,
+                                                               freeifaddrs);
+  std::string found;
+  for (const ifaddrs* one = all; one; one = one->ifa_next) {
+    if (!one->ifa_addr || interface != one->ifa_name) continue;
+    const int family = one->ifa_addr->sa_family;
+    char text[INET6_ADDRSTRLEN] = {};
+    if (family == AF_INET) {
+      const auto* in = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
+      inet_ntop(family, &in->sin_addr, text, sizeof text);
+      return text;
+    }
+    if (family != AF_INET6 || !found.empty()) continue;
+    const auto* in = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr);
+    if (IN6_IS_ADDR_LINKLOCAL(&in->sin6_addr)) continue;  // needs a scope
+    inet_ntop(family, &in->sin6_addr, text, sizeof text);
+    found = text;
+  }
+  if (!found.empty()) return found;
+  throw UsageError(fmt::format(
+      "--interface {}: this node has no such address to listen on", interface));
+}
+
 }  // namespace dai

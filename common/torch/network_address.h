@@ -25,4 +25,8 @@ bool wait_for_port(const std::string& host, int port,
 std::string choose_address(const LaunchContext& launch,
                            const std::vector<std::string>& hosts);
 
+// The numeric address of one of this node's interfaces ("eth0"), IPv4 before
+// IPv6. Throws UsageError when there is no such interface, or it has none.
+std::string address_of_interface(const std::string& interface);
+
 }  // namespace dai

@@ -89,9 +89,9 @@ struct ProcessGroup::State {
 };
 
 void add_distributed_options(OptionSet& set, DistributedOptions& options) {
-  set.add("--backend", options.backend, {"auto", "gloo", "nccl", "mpi"},
+  set.add("--backend", options.backend, {"auto", "gloo", "nccl", "mpi", "dai"},
           "what carries the collectives; auto: nccl on cuda, gloo on cpu; mpi "
-          "needs mpirun");
+          "needs mpirun; dai: chapter 2's own");
   set.add("--device", options.device, {"auto", "cpu", "cuda"},
           "where tensors live; auto: cuda if there is one");
   set.add("--timeout-s", options.timeout_s,
@@ -147,9 +147,10 @@ ProcessGroup ProcessGroup::connect(const LaunchContext& launch,
   }
   state->c10d =
       c10::make_intrusive<::c10d::ProcessGroup>(state->store, rank, size);
-  const auto type = choice.name == "mpi" ? BackendType::MPI
-                    : cuda               ? BackendType::NCCL
-                                         : BackendType::GLOO;
+  const auto type = choice.name == "mpi"   ? BackendType::MPI
+                    : choice.name == "dai" ? BackendType::CUSTOM
+                    : cuda                 ? BackendType::NCCL
+                                           : BackendType::GLOO;
   if (cuda) state->c10d->setBoundDeviceId(state->device);
   state->c10d->setBackend(state->device.type(), type, state->backend);
   state->c10d->setDefaultBackend(type);

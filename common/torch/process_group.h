@@ -47,8 +47,8 @@ namespace dai {
 class OptionSet;
 
 struct DistributedOptions {
-  std::string backend = "auto";  // gloo, nccl, mpi; auto: nccl on cuda, gloo
-                                 // on cpu
+  std::string backend = "auto";  // gloo, nccl, mpi, dai; auto: nccl on cuda,
+                                 // gloo on cpu
   std::string device = "auto";   // auto, cpu, cuda
   std::int64_t timeout_s = 60;   // of the rendezvous and of each collective
   std::string interface;         // "eth0"; empty: chosen, see description()
@@ -84,7 +84,7 @@ class ProcessGroup {
   int rank() const;
   int size() const;
   at::Device device() const;                // where this group's tensors live
-  const std::string& backend_name() const;  // "gloo", "nccl", "mpi"
+  const std::string& backend_name() const;  // "gloo", "nccl", "mpi", "dai"
   std::string description() const;  // "gloo via 127.0.0.1, 4 ranks, ..."
 
   // Fit for c10d::Reducer. Include common/torch/c10d_compat.h to use them.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/torch/mpi/mpi_backend.h"
 
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/format.h>
@@ -15,6 +14,7 @@
 
 #include "common/errors.h"
 #include "common/torch/mpi/mpi_types.h"
+#include "common/torch/tensor_lists.h"
 
 namespace dai {
 namespace {
@@ -51,23 +51,6 @@ void divide(const Tensors& tensors, const ::c10d::ReduceOp& op, int size) {
   for (at::Tensor tensor : tensors) tensor.div_(size);
 }
 
-// [size * n]: a tensor for each rank, behind one another.
-at::Tensor room_for_all(const at::Tensor& one, int size) {
-  return at::empty({size * one.numel()}, one.options());
-}
-at::Tensor joined(const Tensors& parts) {
-  Tensors flat;
-  for (const at::Tensor& part : parts) flat.push_back(part.reshape({-1}));
-  return at::cat(flat);
-}
-void copy_parts(const at::Tensor& all, const Tensors& outputs) {
-  std::int64_t first = 0;
-  for (at::Tensor output : outputs) {
-    output.copy_(all.narrow(0, first, output.numel()).view_as(output));
-    first += output.numel();
-  }
-}
-
 }  // namespace
 
 MpiBackend::MpiBackend(int rank, int size, const MpiOptions& options)
@@ -82,7 +65,7 @@ MpiBackend::MpiBackend(int rank, int size, const MpiOptions& options)
         rank, size, engine_.rank(), engine_.size(), size));
   }
   // Its own name space for tags and collectives.
-  auto work = c10::make_intrusive<MpiWork>(rank, OpType::UNKNOWN, Tensors{});
+  auto work = c10::make_intrusive<FutureWork>(rank, OpType::UNKNOWN, Tensors{});
   engine_.submit({.start =
                       [comm = comm_](Requests& requests) {
                         requests.emplace_back();
@@ -97,7 +80,8 @@ MpiBackend::MpiBackend(int rank, int size, const MpiOptions& options)
 
 // Local: a rank that closes its group first waits for nobody.
 MpiBackend::~MpiBackend() {
-  auto work = c10::make_intrusive<MpiWork>(rank_, OpType::UNKNOWN, Tensors{});
+  auto work =
+      c10::make_intrusive<FutureWork>(rank_, OpType::UNKNOWN, Tensors{});
   engine_.submit({.start =
                       [comm = comm_](Requests&) {
                         if (*comm != MPI_COMM_NULL) MPI_Comm_free(comm.get());
@@ -119,8 +103,8 @@ MpiBackend::WorkPtr MpiBackend::issue(OpType type, const Tensors& results,
                                       milliseconds timeout, Start start,
                                       Finish finish) {
   wait_for_stream(results);
-  auto work = c10::make_intrusive<MpiWork>(rank_, type, results);
-  MpiWork* const raw = work.get();
+  auto work = c10::make_intrusive<FutureWork>(rank_, type, results);
+  FutureWork* const raw = work.get();
   const bool received = type == OpType::RECVANYSOURCE;
   engine_.submit(
       {.start = [comm = comm_, start = std::move(start)](
@@ -395,11 +379,6 @@ MpiBackend::WorkPtr MpiBackend::alltoall_base(
 
 MpiBackend::WorkPtr MpiBackend::alltoall(
     Tensors& outputs, Tensors& inputs, const ::c10d::AllToAllOptions& options) {
-  const auto lengths = [](const Tensors& tensors) {
-    Splits splits;
-    for (const at::Tensor& tensor : tensors) splits.push_back(tensor.numel());
-    return splits;
-  };
   const Splits out = lengths(outputs);
   const at::Tensor all = joined(inputs);
   const at::Tensor room =

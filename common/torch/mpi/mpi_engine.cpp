@@ -23,21 +23,6 @@ constexpr std::chrono::seconds kFinalizeLimit{20};
 
 }  // namespace
 
-MpiWork::MpiWork(int rank, ::c10d::OpType type, std::vector<at::Tensor> results)
-    : Work(rank, type),
-      results_(std::move(results)),
-      future_(c10::make_intrusive<c10::ivalue::Future>(
-          c10::ListType::create(c10::TensorType::get()))) {}
-
-void MpiWork::complete(std::exception_ptr error) {
-  if (error) {
-    future_->setError(error);
-  } else {
-    future_->markCompleted(c10::IValue(results_));
-  }
-  finish(error);
-}
-
 // Never destroyed: atexit() ends its thread, and what hangs must not be joined.
 MpiEngine& MpiEngine::running() {
   static MpiEngine* const engine = [] {
@@ -107,8 +92,8 @@ void MpiEngine::submit(MpiOperation operation) {
 }
 
 void MpiEngine::run(const std::function<void()>& call) {
-  auto work = c10::make_intrusive<MpiWork>(rank_, ::c10d::OpType::UNKNOWN,
-                                           std::vector<at::Tensor>{});
+  auto work = c10::make_intrusive<FutureWork>(rank_, ::c10d::OpType::UNKNOWN,
+                                              std::vector<at::Tensor>{});
   submit({.start = [&](MpiOperation::Requests&) { call(); },
           .finish = {},
           .timeout = std::chrono::hours(1),

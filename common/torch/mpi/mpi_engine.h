@@ -32,29 +32,9 @@
 #include <vector>
 
 #include "common/torch/c10d_compat.h"
+#include "common/torch/future_work.h"
 
 namespace dai {
-
-// One operation as its caller sees it. Completed on the MPI thread: first the
-// future, then wait().
-class MpiWork : public ::c10d::Work {
- public:
-  MpiWork(int rank, ::c10d::OpType type, std::vector<at::Tensor> results);
-
-  c10::intrusive_ptr<c10::ivalue::Future> getFuture() override {
-    return future_;
-  }
-  std::vector<at::Tensor> result() override { return results_; }
-  int sourceRank() const override { return source_; }
-
-  void complete(std::exception_ptr error);
-  void set_source(int rank) { source_ = rank; }
-
- private:
-  const std::vector<at::Tensor> results_;
-  const c10::intrusive_ptr<c10::ivalue::Future> future_;
-  int source_ = -1;
-};
 
 struct MpiOperation {
   using Requests = std::vector<MPI_Request>;
@@ -63,7 +43,7 @@ struct MpiOperation {
   std::function<void(Requests&)> start;
   std::function<void(const MPI_Status& last)> finish;
   std::chrono::milliseconds timeout{0};
-  c10::intrusive_ptr<MpiWork> work;
+  c10::intrusive_ptr<FutureWork> work;
   bool receives = false;  // nothing else: it can be cancelled
 };
 

@@ -30,7 +30,8 @@ TEST_P(OnMedium, EveryAlgorithmEqualsTheReference) {
               continue;
             }
             for (const std::size_t count : {0u, 1u, 1000u, 4099u}) {
-              CollectiveCase one{.what = algorithm.collective, .count = count};
+              CollectiveCase one{
+                  {.what = algorithm.collective, .count = count}};
               one.root = ranks - 1;
               if (!algorithm.runs_on(one.bytes(), t)) continue;
               run_and_check(one, algorithm, t);

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The inside of libdai_collectives.so: what common/torch/collectives_library.h
+// promises.
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "ch02_hardware/backend/collective_backend.h"
+#include "ch02_hardware/transport/node_transport.h"
+#include "common/errors.h"
+#include "common/file.h"
+#include "common/torch/collectives_library.h"
+
+namespace dai {
+namespace {
+
+using hardware::Bootstrap;
+using hardware::CollectiveModel;
+
+std::string from_environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value ? value : "";
+}
+
+// Each rank's text under a key of its own; get() waits for it.
+Bootstrap bootstrap_through(const c10::intrusive_ptr<::c10d::Store>& store,
+                            int rank, int size) {
+  return [store, rank, size, meeting = 0](const std::string& mine) mutable {
+    const auto key = [&](int of) {
+      return fmt::format("collectives {}/{}", meeting, of);
+    };
+    store->set(key(rank), "." + mine);
+    std::vector<std::string> all;
+    for (int r = 0; r < size; ++r) {
+      all.push_back(store->get_to_str(key(r)).substr(1));
+    }
+    ++meeting;
+    return all;
+  };
+}
+
+hardware::Medium medium_from(const std::string& name) {
+  if (name.empty() || name == "auto") return hardware::Medium::kAuto;
+  if (name == "shm") return hardware::Medium::kShm;
+  if (name == "tcp") return hardware::Medium::kTcp;
+  throw UsageError(
+      fmt::format("DAI_MEDIUM={}: accepted are auto, shm and tcp", name));
+}
+
+const CollectiveModel& model_from(const std::string& file) {
+  if (file.empty()) return CollectiveModel::built_in();
+  static std::optional<CollectiveModel> model;
+  model = CollectiveModel::from_json(read_file(file), "'" + file + "'");
+  return *model;
+}
+
+MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
+                             const CollectivesOptions& options) {
+  Bootstrap bootstrap = bootstrap_through(store, options.rank, options.size);
+  hardware::NodeOptions nodes;
+  nodes.rank = options.rank;
+  nodes.size = options.size;
+  nodes.address = options.address;
+  nodes.timeout = options.timeout;
+  nodes.medium = medium_from(from_environment("DAI_MEDIUM"));
+  std::map<std::string, int> numbers;
+  for (const std::string& node : bootstrap(options.node)) {
+    nodes.nodes.push_back(
+        numbers.emplace(node, static_cast<int>(numbers.size())).first->second);
+  }
+  hardware::Connection connection = connect_nodes(nodes, bootstrap);
+  auto group = std::make_unique<hardware::Communicator>(
+      std::move(connection.transport),
+      model_from(from_environment("DAI_COLLECTIVE_MODEL")));
+  group->insist(from_environment("DAI_ALGORITHM"));
+  auto messages = std::make_unique<hardware::MessageEngine>(
+      options.rank, options.size,
+      connect_node_channels(nodes, bootstrap, nullptr), options.timeout);
+  return {
+      c10::make_intrusive<hardware::CollectiveBackend>(
+          options.rank, options.size, std::move(group), std::move(messages)),
+      connection.description};
+}
+
+}  // namespace
+
+extern "C" const CollectivesLibrary* dai_collectives_library() {
+  static const CollectivesLibrary library{make_backend};
+  return &library;
+}
+
+}  // namespace dai

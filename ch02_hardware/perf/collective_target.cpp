@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch02_hardware/perf/collective_target.h"
+
+#include <fmt/format.h>
+
+#include "common/errors.h"
+
+namespace dai::hardware {
+
+DirectTarget::DirectTarget(Communicator& group, const std::string& algorithm)
+    : group_(group), algorithm_(algorithm) {}
+
+int DirectTarget::rank() const {
+  return group_.transport().rank();
+}
+int DirectTarget::size() const {
+  return group_.transport().size();
+}
+
+std::string DirectTarget::description() const {
+  return fmt::format("dai over {}, algorithm {}", group_.transport().medium(),
+                     algorithm_);
+}
+
+bool DirectTarget::offers(Collective what, bool in_place) const {
+  return !(in_place && what == Collective::kAllToAll);
+}
+
+void DirectTarget::run(Collective what, const Operands& operands) {
+  if (algorithm_ == "auto") return group_.run(what, operands);
+  const Algorithm& algorithm = algorithm_by_name(what, algorithm_);
+  if (!algorithm.runs_on(operands.bytes(), group_.transport())) {
+    throw UsageError(
+        fmt::format("algorithm {} does not run over {} with {} bytes",
+                    algorithm_, group_.transport().medium(), operands.bytes()));
+  }
+  algorithm.run(operands, group_.transport());
+}
+
+double DirectTarget::reduced(double mine, ReduceOp op) {
+  double all = 0;
+  Operands o;
+  o.input = &mine;
+  o.output = &all;
+  o.count = 1;
+  o.dtype = DType::kFloat64;
+  o.op = op;
+  algorithm_by_name(Collective::kAllReduce, "recursive_doubling")
+      .run(o, group_.transport());
+  return all;
+}
+double DirectTarget::sum(double mine) {
+  return reduced(mine, ReduceOp::kSum);
+}
+double DirectTarget::largest(double mine) {
+  return reduced(mine, ReduceOp::kMax);
+}
+
+CollectiveTime time_collective(CollectiveTarget& target, Collective what,
+                               const Operands& operands, int warm_up,
+                               int rounds) {
+  using Clock = std::chrono::steady_clock;
+  for (int i = 0; i < warm_up; ++i) target.run(what, operands);
+  target.sum(0);  // all start together
+  const auto start = Clock::now();
+  for (int i = 0; i < rounds; ++i) target.run(what, operands);
+  const std::chrono::duration<double> mine = Clock::now() - start;
+  const double each = mine.count() / rounds;
+  return {target.sum(each) / target.size(), target.largest(each)};
+}
+
+}  // namespace dai::hardware
