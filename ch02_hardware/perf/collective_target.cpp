@@ -37,6 +37,20 @@ void DirectTarget::run(Collective what, const Operands& operands) {
   algorithm.run(operands, group_.transport());
 }
 
+void* DirectTarget::allocate(std::size_t bytes) {
+  buffers_.emplace_back(new std::byte[bytes]);
+  return buffers_.back().get();
+}
+void DirectTarget::release() {
+  buffers_.clear();
+}
+void DirectTarget::write(void* to, const void* from, std::size_t bytes) {
+  copy_bytes(to, from, bytes);
+}
+void DirectTarget::read(void* to, const void* from, std::size_t bytes) {
+  copy_bytes(to, from, bytes);
+}
+
 double DirectTarget::reduced(double mine, ReduceOp op) {
   double all = 0;
   Operands o;
@@ -64,6 +78,7 @@ CollectiveTime time_collective(CollectiveTarget& target, Collective what,
   target.sum(0);  // all start together
   const auto start = Clock::now();
   for (int i = 0; i < rounds; ++i) target.run(what, operands);
+  target.settle();
   const std::chrono::duration<double> mine = Clock::now() - start;
   const double each = mine.count() / rounds;
   return {target.sum(each) / target.size(), target.largest(each)};

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ch02_hardware/collectives/operands.h"
 #include "ch02_hardware/model/communicator.h"
@@ -22,8 +23,16 @@ class CollectiveTarget {
   // Whether this collective has this form here: c10d reduces and broadcasts in
   // place only, and exchanges out of place only.
   virtual bool offers(Collective what, bool in_place) const = 0;
-  // Blocking.
+  // Blocking; on a GPU its stream is waited for by settle().
   virtual void run(Collective what, const Operands& operands) = 0;
+  virtual void settle() {}
+
+  // Buffers where the target wants them, and ways there from ordinary memory.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release() = 0;  // all of them
+  virtual void write(void* to, const void* from, std::size_t bytes) = 0;
+  virtual void read(void* to, const void* from, std::size_t bytes) = 0;
+
   // The sum of a number over all ranks, and a barrier with it.
   virtual double sum(double mine) = 0;
   virtual double largest(double mine) = 0;
@@ -40,6 +49,10 @@ class DirectTarget final : public CollectiveTarget {
   std::string description() const override;
   bool offers(Collective what, bool in_place) const override;
   void run(Collective what, const Operands& operands) override;
+  void* allocate(std::size_t bytes) override;
+  void release() override;
+  void write(void* to, const void* from, std::size_t bytes) override;
+  void read(void* to, const void* from, std::size_t bytes) override;
   double sum(double mine) override;
   double largest(double mine) override;
 
@@ -47,6 +60,7 @@ class DirectTarget final : public CollectiveTarget {
   double reduced(double mine, ReduceOp op);
   Communicator& group_;
   const std::string algorithm_;
+  std::vector<std::unique_ptr<std::byte[]>> buffers_;
 };
 
 // Times over ranks, in seconds for one collective.

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch02_hardware/perf/direct_group.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "common/errors.h"
+#include "common/file.h"
+#include "common/launch_context.h"
+#include "common/torch/network_address.h"
+#include "common/torch/process_group.h"
+
+namespace dai::hardware {
+namespace {
+
+Medium medium_from_name(const std::string& name) {
+  if (name == "auto") return Medium::kAuto;
+  if (name == "shm") return Medium::kShm;
+  if (name == "tcp") return Medium::kTcp;
+  throw UsageError(
+      fmt::format("--medium {}: accepted are auto, shm and tcp", name));
+}
+
+}  // namespace
+
+DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
+                           const DirectOptions& options) {
+  const Bootstrap bootstrap = [&](const std::string& mine) {
+    return group.gather_strings(mine);
+  };
+  NodeOptions nodes;
+  nodes.rank = group.rank();
+  nodes.size = group.size();
+  nodes.timeout = std::chrono::seconds(options.timeout_s);
+  nodes.medium = medium_from_name(options.medium);
+  nodes.cross_memory_attach = options.cross_memory_attach;
+  std::map<std::string, int> numbers;
+  for (const std::string& node :
+       bootstrap(fmt::format("{} {}", launch.host, launch.node_rank))) {
+    nodes.nodes.push_back(
+        numbers.emplace(node, static_cast<int>(numbers.size())).first->second);
+  }
+  nodes.address = options.interface.empty()
+                      ? choose_address(launch, bootstrap(launch.host))
+                      : address_of_interface(options.interface);
+  DirectGroup direct;
+  direct.model = std::make_shared<const CollectiveModel>(
+      options.model_file.empty()
+          ? CollectiveModel::built_in()
+          : CollectiveModel::from_json(read_file(options.model_file),
+                                       "'" + options.model_file + "'"));
+  Connection connection = connect_nodes(nodes, bootstrap);
+  direct.communicator = std::make_unique<Communicator>(
+      std::move(connection.transport), *direct.model);
+  direct.description =
+      fmt::format("{}, {} rank{} on {} node{}", connection.description,
+                  nodes.size, nodes.size == 1 ? "" : "s", numbers.size(),
+                  numbers.size() == 1 ? "" : "s");
+  return direct;
+}
+
+}  // namespace dai::hardware

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Chapter 2's collectives for an app whose ranks have met already: the apps
+// use a ProcessGroup to find each other, and then measure without it.
+//
+//   DirectGroup direct = connect_direct(app.launch(), group, options);
+//   ring_all_reduce(operands, direct.communicator->transport());
+
+#include <memory>
+#include <string>
+
+#include "ch02_hardware/model/communicator.h"
+#include "ch02_hardware/transport/node_transport.h"
+
+namespace dai {
+struct LaunchContext;
+class ProcessGroup;
+}  // namespace dai
+
+namespace dai::hardware {
+
+struct DirectOptions {
+  std::string medium = "auto";  // auto, shm, tcp
+  std::string interface;        // for tcp between nodes; empty: chosen
+  std::string model_file;       // of ch02_collective_explorer --fit
+  std::int64_t timeout_s = 60;
+  bool cross_memory_attach = true;
+};
+
+struct DirectGroup {
+  std::shared_ptr<const CollectiveModel> model;
+  std::unique_ptr<Communicator> communicator;
+  std::string description;  // "shm, 2 ranks on 1 node"
+};
+
+// Collective.
+DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
+                           const DirectOptions& options);
+
+}  // namespace dai::hardware

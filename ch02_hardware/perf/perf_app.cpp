@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch02_hardware/perf/perf_app.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "ch02_hardware/perf/c10d_target.h"
+#include "ch02_hardware/perf/direct_group.h"
+#include "common/app.h"
+#include "common/errors.h"
+
+namespace dai::hardware {
+namespace {
+
+constexpr Collective kMeasured[] = {
+    Collective::kAllReduce, Collective::kReduce,        Collective::kBroadcast,
+    Collective::kAllGather, Collective::kReduceScatter, Collective::kGather,
+    Collective::kScatter,   Collective::kAllToAll};
+
+std::vector<std::string> collective_names() {
+  std::vector<std::string> names{"all"};
+  for (const Collective what : kMeasured) names.push_back(to_string(what));
+  return names;
+}
+
+PerfOptions perf_options(const PerfAppOptions& given, std::uint64_t seed) {
+  PerfOptions options;
+  options.min_bytes = parse_bytes(given.min_bytes);
+  options.max_bytes = parse_bytes(given.max_bytes);
+  options.step_bytes = parse_bytes(given.step_bytes);
+  options.factor = static_cast<int>(given.factor);
+  options.rounds = static_cast<int>(given.rounds);
+  options.warm_up = static_cast<int>(given.warm_up);
+  options.check = given.check != 0;
+  options.dtype = dtype_from_name(given.dtype);
+  options.op = reduce_op_from_name(given.op);
+  options.root = static_cast<int>(given.root);
+  options.seed = seed;
+  return options;
+}
+
+// Whether the library is called without c10d in between.
+bool is_direct(const PerfAppOptions& options) {
+  const bool own = options.distributed.backend == "dai";
+  if (!own && (options.algorithm != "auto" || options.medium != "auto" ||
+               options.via == "direct")) {
+    throw UsageError(
+        "--algorithm, --medium and --via direct are this chapter's own: they "
+        "need --backend dai");
+  }
+  if (own && options.via == "c10d" && options.algorithm != "auto") {
+    throw UsageError(
+        "--algorithm needs --via direct; through c10d, DAI_ALGORITHM="
+        "all_reduce=ring chooses");
+  }
+  return own && options.via != "c10d";
+}
+
+nlohmann::ordered_json json_of(const std::optional<PerfResult>& half) {
+  if (!half) return nullptr;
+  nlohmann::ordered_json json = {{"time_us", half->time.mean_s * 1e6},
+                                 {"max_over_ranks_us", half->time.max_s * 1e6},
+                                 {"algbw_gb_per_s", half->algbw_gb_per_s},
+                                 {"busbw_gb_per_s", half->busbw_gb_per_s}};
+  if (half->wrong) json["wrong_elements"] = *half->wrong;
+  return json;
+}
+
+struct Totals {
+  double wrong = 0, busbw_gb_per_s = 0;
+  std::int64_t halves = 0, checked = 0;
+  void add(const std::optional<PerfResult>& half) {
+    if (!half) return;
+    ++halves;
+    busbw_gb_per_s += half->busbw_gb_per_s;
+    if (!half->wrong) return;
+    ++checked;
+    wrong += static_cast<double>(*half->wrong);
+  }
+};
+
+}  // namespace
+
+void declare(OptionSet& set, PerfAppOptions& options) {
+  options.distributed.backend = "dai";
+  add_distributed_options(set, options.distributed);
+  set.add("--collective", options.collective, collective_names(),
+          "what is measured");
+  set.add("--algorithm", options.algorithm,
+          "of this chapter, such as ring; auto: as the fitted model says");
+  set.add("--medium", options.medium, {"auto", "shm", "tcp"},
+          "what this chapter's transport uses; auto: shm within nodes");
+  set.add("--via", options.via, {"auto", "direct", "c10d"},
+          "backend dai without c10d, or as a training program calls it; auto: "
+          "direct");
+  set.add("--collective-model", options.model_file,
+          "a file of ch02_collective_explorer --fit; else the built-in one");
+  set.add("-b,--min-bytes", options.min_bytes, "first size: 512, 8K, 64M, 1G");
+  set.add("-e,--max-bytes", options.max_bytes, "last size");
+  set.add("-f,--factor", options.factor,
+          "from size to size; below 2: in steps of -i", 0);
+  set.add("-i,--step-bytes", options.step_bytes, "from size to size, if no -f");
+  set.add("-n,--rounds", options.rounds, "timed together, for each size");
+  set.add("-w,--warm-up", options.warm_up, "rounds before those", 0);
+  set.add("-c,--check", options.check, "1: check the results, 0: do not", 0, 1);
+  set.add("-o,--op", options.op, "sum, avg, min, max or prod");
+  set.add("-d,--dtype", options.dtype, "float32, bfloat16, int64, ...");
+  set.add("-r,--root", options.root, "for collectives that have one", 0);
+  set.preset("smoke", [&] {
+    options.collective = "all";
+    options.min_bytes = "4";
+    options.max_bytes = "256K";
+    options.factor = 8;
+    options.rounds = 3;
+    options.warm_up = 1;
+  });
+  set.preset("laptop", [] {});
+}
+
+void run_collective_perf(App& app, const PerfAppOptions& given) {
+  PerfOptions options = perf_options(given, app.seed());
+  const bool direct = is_direct(given);
+  DistributedOptions distributed = given.distributed;
+  // The ranks meet over Gloo, which then has nothing more to do.
+  if (direct) distributed.backend = "gloo";
+  auto group = ProcessGroup::connect(
+      app.launch(), distributed,
+      [&] {
+        check_options(options, app.launch().world_size);
+        if (given.algorithm != "auto" && given.collective != "all") {
+          for (const Collective what : kMeasured) {
+            if (given.collective == to_string(what)) {
+              algorithm_by_name(what, given.algorithm);
+            }
+          }
+        }
+      },
+      "ch02_collective_perf");
+  DirectGroup own;
+  std::unique_ptr<CollectiveTarget> target;
+  if (direct) {
+    own = connect_direct(app.launch(), group,
+                         {.medium = given.medium,
+                          .interface = given.distributed.interface,
+                          .model_file = given.model_file,
+                          .timeout_s = given.distributed.timeout_s});
+    target = std::make_unique<DirectTarget>(*own.communicator, given.algorithm);
+  } else {
+    target = c10d_target(group);
+  }
+  app.print(fmt::format("# {}: {}\n", direct ? "direct" : "through c10d",
+                        direct ? fmt::format("dai via {}, algorithm {}",
+                                             own.description, given.algorithm)
+                               : target->description()));
+  Totals totals;
+  nlohmann::ordered_json tables;
+  for (const Collective what : kMeasured) {
+    if (given.collective != "all" && given.collective != to_string(what)) {
+      continue;
+    }
+    options.what = what;
+    app.print(fmt::format("#\n# {}\n{}\n", to_string(what), perf_heading()));
+    auto rows = nlohmann::ordered_json::array();
+    measure_collective(*target, options, [&](const PerfRow& row) {
+      app.print(perf_line(options, row) + "\n");
+      totals.add(row.out_of_place);
+      totals.add(row.in_place);
+      rows.push_back({{"size_bytes", row.size_bytes},
+                      {"count", row.count},
+                      {"out_of_place", json_of(row.out_of_place)},
+                      {"in_place", json_of(row.in_place)}});
+    });
+    tables[to_string(what)] = rows;
+  }
+  const double mean = totals.halves ? totals.busbw_gb_per_s / totals.halves : 0;
+  app.print(fmt::format("# mean busbw: {:.3f} GB/s\n", mean));
+  app.metric("mean_busbw_gb_per_s", mean);
+  app.attach("tables", tables);
+  if (options.check) {
+    app.check("wrong elements", totals.wrong, 0);
+    app.check("measurements without a check",
+              static_cast<double>(totals.halves - totals.checked), 0);
+  } else {
+    app.check("sizes without a measurement", totals.halves > 0 ? 0 : 1, 0);
+  }
+  own.communicator.reset();
+  group.shutdown();
+}
+
+}  // namespace dai::hardware
