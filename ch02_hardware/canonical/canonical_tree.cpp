@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch02_hardware/canonical/canonical_tree.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "ch02_hardware/reduction/combine.h"
+
+namespace dai::hardware {
+
+CanonicalTree::CanonicalTree(std::vector<int> owners)
+    : owners_(std::move(owners)) {
+  if (owners_.empty()) {
+    throw std::invalid_argument("a canonical sum of no microbatches");
+  }
+  if (*std::min_element(owners_.begin(), owners_.end()) < 0) {
+    throw std::invalid_argument("a microbatch without an owner");
+  }
+}
+
+std::vector<int> CanonicalTree::even_owners(std::int64_t microbatches,
+                                            int ranks) {
+  if (ranks < 1 || microbatches % ranks != 0) {
+    throw std::invalid_argument(
+        fmt::format("{} microbatches do not divide evenly among {} ranks",
+                    microbatches, ranks));
+  }
+  std::vector<int> owners;
+  for (std::int64_t id = 0; id < microbatches; ++id) {
+    owners.push_back(static_cast<int>(id / (microbatches / ranks)));
+  }
+  return owners;
+}
+
+Subtree CanonicalTree::root() const {
+  Subtree all;
+  while ((std::int64_t{1} << all.level) < microbatches()) ++all.level;
+  return all;
+}
+
+int CanonicalTree::sole_owner(const Subtree& subtree) const {
+  const std::int64_t end = std::min(
+      microbatches(), subtree.first + (std::int64_t{1} << subtree.level));
+  const int owner = owners_[subtree.first];
+  for (std::int64_t id = subtree.first; id < end; ++id) {
+    if (owners_[id] != owner) return -1;
+  }
+  return owner;
+}
+
+std::vector<Subtree> CanonicalTree::subtrees_of(int rank) const {
+  std::vector<Subtree> mine;
+  walk<int>(
+      [&](const Subtree& subtree, int owner) {
+        if (owner == rank) mine.push_back(subtree);
+        return 0;
+      },
+      [](int, int) { return 0; });
+  return mine;
+}
+
+double CanonicalTree::wire_factor(int rank) const {
+  return (1 + static_cast<double>(subtrees_of(rank).size())) / 2;
+}
+
+CanonicalAccumulator::CanonicalAccumulator(const CanonicalTree& tree, int rank,
+                                           std::size_t count, DType dtype)
+    : tree_(tree),
+      rank_(rank),
+      count_(count),
+      dtype_(dtype),
+      come_(tree.microbatches()) {}
+
+std::vector<std::byte> CanonicalAccumulator::take_room() {
+  if (free_.empty()) return std::vector<std::byte>(count_ * size_of(dtype_));
+  std::vector<std::byte> room = std::move(free_.back());
+  free_.pop_back();
+  return room;
+}
+
+void CanonicalAccumulator::add(std::int64_t id, const void* row) {
+  if (id < 0 || id >= tree_.microbatches() || tree_.owner(id) != rank_ ||
+      come_[id]) {
+    throw std::logic_error(fmt::format(
+        "microbatch {} came twice or is not one of rank {}'s", id, rank_));
+  }
+  come_[id] = true;
+  Held now{{id, 0}, take_room()};
+  copy_bytes(now.sum.data(), row, now.sum.size());
+  most_rows_ = std::max(most_rows_, held_.size() + 1);
+  // Goes up the tree for as long as the sibling is there, or there is none.
+  for (;;) {
+    const Subtree here = now.subtree;
+    const std::int64_t width = std::int64_t{1} << here.level;
+    if (width >= tree_.microbatches()) break;
+    const std::int64_t parent = here.first / (2 * width) * (2 * width);
+    const bool is_left = parent == here.first;
+    const std::int64_t sibling = is_left ? here.first + width : parent;
+    if (sibling < tree_.microbatches()) {
+      const auto found =
+          std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
+            return held.subtree == Subtree{sibling, here.level};
+          });
+      if (found == held_.end()) break;
+      // The left one's sum comes first.
+      const void* const left = is_left ? now.sum.data() : found->sum.data();
+      const void* const right = is_left ? found->sum.data() : now.sum.data();
+      combine(now.sum.data(), left, right, count_, dtype_, ReduceOp::kSum);
+      free_.push_back(std::move(found->sum));
+      held_.erase(found);
+    }
+    now.subtree = {parent, here.level + 1};
+  }
+  held_.push_back(std::move(now));
+}
+
+std::vector<const void*> CanonicalAccumulator::partials() const {
+  std::vector<const void*> sums;
+  for (const Subtree& subtree : tree_.subtrees_of(rank_)) {
+    // At the tree's ragged end one subtree has several names.
+    const auto found =
+        std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
+          return held.subtree.first == subtree.first &&
+                 held.subtree.level >= subtree.level;
+        });
+    if (found == held_.end()) {
+      throw std::logic_error(
+          fmt::format("microbatches from {} on have not all come to rank {}",
+                      subtree.first, rank_));
+    }
+    sums.push_back(found->sum.data());
+  }
+  return sums;
+}
+
+void CanonicalAccumulator::clear() {
+  for (Held& held : held_) free_.push_back(std::move(held.sum));
+  held_.clear();
+  come_.assign(come_.size(), false);
+}
+
+namespace {
+
+// A chunk of each subtree's sum stays in the second-level cache until it is
+// added.
+constexpr std::size_t kChunk = 65536;
+
+}  // namespace
+
+void canonical_all_reduce(const CanonicalTree& tree,
+                          std::span<const void* const> partials, void* output,
+                          std::size_t count, DType dtype, Transport& t) {
+  const int n = t.size(), me = t.rank();
+  const std::size_t element = size_of(dtype);
+  std::vector<std::vector<Subtree>> shipped;
+  std::size_t most = 0;
+  for (int rank = 0; rank < n; ++rank) {
+    shipped.push_back(tree.subtrees_of(rank));
+    most = std::max(most, shipped.back().size());
+  }
+  if (partials.size() != shipped[me].size()) {
+    throw std::invalid_argument(
+        fmt::format("{} partial sums for the {} subtrees of rank {}",
+                    partials.size(), shipped[me].size(), me));
+  }
+  std::string owners = "canonical";
+  for (std::int64_t id = 0; id < tree.microbatches(); ++id) {
+    owners += fmt::format(" {}", tree.owner(id));
+  }
+  Operands all;
+  all.count = count;
+  all.dtype = dtype;
+  t.begin(rootless_call_of(Collective::kAllReduce, all, owners));
+
+  // In turn c, chunk c of rank r's slice comes to r from everybody, is added up
+  // there, and goes back to everybody.
+  std::vector<Slice> slices;
+  std::size_t longest = 0;
+  for (int rank = 0; rank < n; ++rank) {
+    slices.push_back(slice_of(count, dtype, rank, n));
+    longest = std::max(longest, slices.back().bytes);
+  }
+  const auto chunk_of = [&](int rank, std::size_t offset) {
+    const Slice& slice = slices[rank];
+    const std::size_t begin = std::min(offset, slice.bytes);
+    const std::size_t bytes = std::min(kChunk, slice.bytes - begin);
+    return Slice{slice.offset + begin, bytes, bytes / element};
+  };
+  // Room for the chunks that come, by rank and subtree.
+  std::vector<std::byte> room(n * most * kChunk);
+  const auto place = [&](int rank, std::size_t index) {
+    return room.data() + (rank * most + index) * kChunk;
+  };
+  auto* const out = static_cast<std::byte*>(output);
+  std::vector<Outgoing> outgoing;
+  std::vector<Incoming> incoming;
+  for (std::size_t offset = 0; offset < longest; offset += kChunk) {
+    const Slice mine = chunk_of(me, offset);
+    for (std::size_t index = 0; index < most; ++index) {
+      outgoing.clear();
+      incoming.clear();
+      for (int i = 1; i < n; ++i) {
+        const int to = (me + i) % n, from = (me - i + n) % n;
+        const Slice theirs = chunk_of(to, offset);
+        if (index < partials.size()) {
+          const auto* const sum =
+              static_cast<const std::byte*>(partials[index]);
+          outgoing.push_back({to, sum + theirs.offset, theirs.bytes});
+        }
+        if (index < shipped[from].size()) {
+          incoming.push_back({from, place(from, index), mine.bytes});
+        }
+      }
+      t.exchange(outgoing, incoming);
+    }
+    // A sum takes the place of a summand that came from elsewhere: partials are
+    // not ours to overwrite, and two of them would be one subtree.
+    struct Value {
+      const std::byte* data;
+      std::byte* place;  // null: this rank's partial
+    };
+    std::vector<std::size_t> next(n, 0);
+    const Value sum = tree.walk<Value>(
+        [&](const Subtree&, int owner) {
+          const std::size_t index = next[owner]++;
+          if (owner == me) {
+            return Value{
+                static_cast<const std::byte*>(partials[index]) + mine.offset,
+                nullptr};
+          }
+          return Value{place(owner, index), place(owner, index)};
+        },
+        [&](Value left, Value right) {
+          std::byte* const to = left.place ? left.place : right.place;
+          combine(to, left.data, right.data, mine.count, dtype, ReduceOp::kSum);
+          return Value{to, to};
+        });
+    copy_bytes(out + mine.offset, sum.data, mine.bytes);
+    outgoing.clear();
+    incoming.clear();
+    for (int i = 1; i < n; ++i) {
+      const int to = (me + i) % n, from = (me - i + n) % n;
+      const Slice theirs = chunk_of(from, offset);
+      outgoing.push_back({to, out + mine.offset, mine.bytes});
+      incoming.push_back({from, out + theirs.offset, theirs.bytes});
+    }
+    t.exchange(outgoing, incoming);
+  }
+}
+
+}  // namespace dai::hardware
