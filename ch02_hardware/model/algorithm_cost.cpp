@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch02_hardware/model/algorithm_cost.h"
 
+#include <algorithm>
 #include <bit>
 #include <stdexcept>
 
@@ -19,9 +20,12 @@ AlgorithmCost cost_of(Collective what, const std::string& name, int ranks) {
   switch (what) {
     case Collective::kAllReduce:
       if (name == "naive") return {2 * (n - 1), 2 * (n - 1)};
-      if (name == "naive_ring" || name == "ring" ||
-          name == "bidirectional_ring") {
+      if (name == "naive_ring" || name == "ring") {
         return {2 * (n - 1), 2 * share};
+      }
+      if (name == "bidirectional_ring") {
+        // Between two ranks both directions are one link, used in turn.
+        return {ranks == 2 ? 4 : 2 * (n - 1), 2 * share};
       }
       if (name == "recursive_doubling") return {log_p + fold, log_p + fold};
       if (name == "halving_doubling") {
@@ -46,7 +50,13 @@ AlgorithmCost cost_of(Collective what, const std::string& name, int ranks) {
       if (name == "naive") return {2 * (n - 1), share + n - 1};
       if (name == "ring") return {n - 1, share};
       if (name == "recursive_doubling") {
-        return {log_p + fold, (p - 1) / p + (fold > 0 ? 1 + 1 / n : 0)};
+        // The first blocks are two ranks wide where ranks were folded in; then
+        // all of it goes to the one that was.
+        double parts = fold > 0 ? n : 0;
+        for (double width = 1; width < p; width *= 2) {
+          parts += width + std::min(width, n - p);
+        }
+        return {log_p + fold, parts / n};
       }
       if (name == "direct") return {2, share};
       break;
@@ -61,7 +71,8 @@ AlgorithmCost cost_of(Collective what, const std::string& name, int ranks) {
       if (name == "binomial_tree") return {log_n, share};
       break;
     case Collective::kAllToAll:
-      if (name == "naive") return {n * (n - 1), n - 1};
+      // Rank r sends in its turn, and the turns overlap as far as they can.
+      if (name == "naive") return {n * (n + 1) / 2 - 1, n - 1};
       if (name == "pairwise") return {n - 1, share};
       if (name == "direct") return {2, share};
       break;

@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
 
 #include "common/embedded.h"
@@ -52,25 +54,24 @@ AlgorithmModel fit_model(Collective what, const std::string& algorithm,
                          const std::string& medium,
                          std::span<const CostSample> samples) {
   AlgorithmModel model{what, algorithm, medium, {}};
-  std::array<bool, kSizeClasses> known{};
   for (int at = 0; at < kSizeClasses; ++at) {
-    std::vector<CostSample> here;
-    for (const CostSample& sample : samples) {
-      if (size_class(sample.bytes) == at) here.push_back(sample);
+    // One size makes no line: the nearest of the other classes join in.
+    std::vector<CostSample> here(samples.begin(), samples.end());
+    const auto away = [&](const CostSample& sample) {
+      return std::abs(size_class(sample.bytes) - at);
+    };
+    std::stable_sort(here.begin(), here.end(),
+                     [&](const CostSample& a, const CostSample& b) {
+                       return away(a) < away(b);
+                     });
+    std::set<double> sizes;
+    std::size_t taken = 0;
+    for (; taken < here.size(); ++taken) {
+      if (away(here[taken]) > 0 && sizes.size() > 1) break;
+      sizes.insert(here[taken].bytes);
     }
-    if (here.empty()) continue;
+    here.resize(taken);
     model.lines[at] = fit_alpha_beta(here);
-    known[at] = true;
-  }
-  for (int at = 0; at < kSizeClasses; ++at) {
-    for (int away = 1; !known[at] && away < kSizeClasses; ++away) {
-      for (const int other : {at - away, at + away}) {
-        if (other < 0 || other >= kSizeClasses || !known[other]) continue;
-        model.lines[at] = model.lines[other];
-        known[at] = true;
-        break;
-      }
-    }
   }
   return model;
 }

@@ -60,7 +60,8 @@ struct AlgorithmModel {
   }
 };
 
-// Fits each size class that has samples; one that has none takes the nearest.
+// Fits each size class to its own samples; one with less than two sizes takes
+// the nearest others along.
 AlgorithmModel fit_model(Collective what, const std::string& algorithm,
                          const std::string& medium,
                          std::span<const CostSample> samples);

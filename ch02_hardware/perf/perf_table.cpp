@@ -119,14 +119,14 @@ std::string half_line(const std::optional<PerfResult>& result) {
 std::size_t parse_bytes(const std::string& text) {
   char* end = nullptr;
   const double number = std::strtod(text.c_str(), &end);
+  const bool any = end != text.c_str();
   const char unit = static_cast<char>(std::toupper(*end));
   const double scale = unit == 'K'   ? 1024.0
                        : unit == 'M' ? 1048576.0
                        : unit == 'G' ? 1073741824.0
                                      : 1.0;
   if (scale > 1) ++end;
-  if (end == text.c_str() || *end != '\0' || !(number >= 0) ||
-      number * scale > 1e15) {
+  if (!any || *end != '\0' || !(number >= 0) || number * scale > 1e15) {
     throw UsageError(fmt::format(
         "size {}: expected a number of bytes, such as 512, 8K, 64M or 1G",
         text));

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <thread>
@@ -17,13 +18,17 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLongestPark{50};
 
-int spins_for(const Channels& channels, int ranks_on_node) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  // A rank that spins on the only core keeps its peer from sending.
-  return cores >= ranks_on_node ? channels.spins() : 2;
+int cores() {
+  return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-void relax() {
+// Between two looks. A rank that spins on a shared core keeps its peer from
+// sending.
+void relax(bool shares_core) {
+  if (shares_core) {
+    sched_yield();
+    return;
+  }
 #ifdef __x86_64__
   __builtin_ia32_pause();
 #endif
@@ -93,7 +98,8 @@ StreamTransport::StreamTransport(int rank, int size, Channels& channels,
       size_(size),
       channels_(channels),
       timeout_(options.timeout),
-      spins_(spins_for(channels, options.ranks_on_node)),
+      shares_core_(options.ranks_on_node > cores()),
+      spins_(shares_core_ ? channels.spins() / 80 + 1 : channels.spins()),
       peers_(size) {}
 
 void StreamTransport::say_goodbye() {
@@ -310,7 +316,7 @@ void StreamTransport::look_for_the_dead(int waiting_for) {
 }
 
 void StreamTransport::idle(int waiting_for) {
-  if (++idle_rounds_ < spins_) return relax();
+  if (++idle_rounds_ < spins_) return relax(shares_core_);
   const auto now = Clock::now();
   if (!idle_since_) idle_since_ = now;
   read_all_notes();

@@ -82,6 +82,7 @@ class StreamTransport : public Transport {
   const int rank_, size_;
   Channels& channels_;
   const std::chrono::milliseconds timeout_;
+  const bool shares_core_;  // more ranks on this node than cores
   const int spins_;
   std::uint64_t sequence_ = 0;
   Note mine_;
