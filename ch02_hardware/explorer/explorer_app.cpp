@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "ch02_hardware/explorer/curves.h"
@@ -33,9 +35,7 @@ Collective collective_named(const std::string& name) {
 }
 
 void explain(App& app, const ExplorerOptions& options) {
-  if (app.launch().world_size > 1) {
-    throw UsageError("--explain runs its ranks as threads: start it alone");
-  }
+  // Its ranks are threads; of several processes each does the same.
   const Collective what = collective_named(options.collective);
   const Algorithm& algorithm = algorithm_by_name(what, options.explain);
   const int ranks = static_cast<int>(options.ranks);
@@ -45,7 +45,7 @@ void explain(App& app, const ExplorerOptions& options) {
                                                : ranks;
   const Schedule schedule = record_schedule(algorithm, ranks, count);
   app.print(schedule_text(schedule));
-  if (!options.svg.empty()) {
+  if (!options.svg.empty() && app.is_rank0()) {
     write_file_atomically(options.svg, schedule_svg(schedule));
     app.print(fmt::format("picture: {}\n", options.svg));
   }
@@ -176,6 +176,16 @@ void explore(App& app, const ExplorerOptions& options) {
     }
   }
   if (!options.fit.empty() && app.is_rank0()) {
+    // What the file knows of other media and collectives stays.
+    if (std::filesystem::exists(options.fit)) {
+      const CollectiveModel before = CollectiveModel::from_json(
+          read_file(options.fit), "'" + options.fit + "'");
+      for (const AlgorithmModel& old : before.algorithms) {
+        if (!model.find(old.what, old.algorithm, old.medium)) {
+          model.algorithms.push_back(old);
+        }
+      }
+    }
     write_file_atomically(options.fit, model.to_json());
     app.print(fmt::format("\nmodel: {}\n", options.fit));
   }
@@ -211,8 +221,9 @@ void declare(OptionSet& set, ExplorerOptions& options) {
   set.add("--rounds", options.rounds, "of the smallest sizes");
   set.add("--repeats", options.repeats, "of which the median counts");
   set.add_flag("--naive", options.naive, "measure naive algorithms, too");
-  set.add("--fit", options.fit,
-          "write the fitted model to a file, for --collective-model");
+  set.add(
+      "--fit", options.fit,
+      "write the fitted model to a file, or into it, for --collective-model");
   set.preset("smoke", [&] {
     options.collective = "all";
     options.max_bytes = "64K";

@@ -10,7 +10,9 @@
 namespace dai::hardware {
 
 LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
-                        const std::vector<int>& nodes, double threshold) {
+                        const std::vector<int>& nodes,
+                        const std::vector<std::string>& names,
+                        double threshold) {
   struct Pair {
     int a, b;
     double speed;
@@ -65,9 +67,9 @@ LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
       }
     }
     sentences.push_back(fmt::format(
-        "the link of node {} is slow: {:.3f} GB/s at best, {:.2f} of what "
-        "other nodes reach",
-        node, speed / 1e9, speed / best[1]));
+        "the link of {} is slow: {:.3f} GB/s at best, {:.2f} of what other "
+        "nodes reach",
+        names[node], speed / 1e9, speed / best[1]));
   }
   for (const Pair& pair : pairs) {
     if (!pair.slow || explained(pair)) continue;

@@ -7,8 +7,8 @@
 // way between the two. Pairs are compared with the best of their kind, those
 // within nodes with each other, and those across.
 //
-//   const LinkVerdict verdict = judge_links(bandwidths, nodes);
-//   verdict.says    // "the link of node 2 is slow: 0.11 of the best ..."
+//   const LinkVerdict verdict = judge_links(bandwidths, nodes, names);
+//   verdict.says    // "the link of node-2 is slow: 0.011 GB/s ..."
 
 #include <string>
 #include <vector>
@@ -23,9 +23,11 @@ struct LinkVerdict {
 };
 
 // bandwidth[a][b]: bytes a second from rank a to b, [ranks][ranks], the
-// diagonal unused; nodes: [ranks]. A pair is slow below `threshold` of the best
-// of its kind, in either direction.
+// diagonal unused; nodes: [ranks], numbers; names: by number. A pair is slow
+// below `threshold` of the best of its kind, in either direction.
 LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
-                        const std::vector<int>& nodes, double threshold = 0.5);
+                        const std::vector<int>& nodes,
+                        const std::vector<std::string>& names,
+                        double threshold = 0.5);
 
 }  // namespace dai::hardware

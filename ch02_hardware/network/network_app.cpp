@@ -141,7 +141,7 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
 
   std::vector<int> nodes;
   for (int rank = 0; rank < ranks; ++rank) nodes.push_back(t.node_of(rank));
-  const LinkVerdict verdict = judge_links(speed, nodes);
+  const LinkVerdict verdict = judge_links(speed, nodes, direct.node_names);
   app.print(fmt::format("\nverdict: {}\n", verdict.says));
   app.metric("slowest_pair_over_best", verdict.worst_ratio);
   auto links = nlohmann::ordered_json::array();
@@ -157,6 +157,7 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
   app.attach("links", links);
   app.attach("verdict", {{"says", verdict.says},
                          {"slow_nodes", verdict.slow_nodes},
+                         {"node_names", direct.node_names},
                          {"slow_pairs", verdict.slow_pairs}});
   DirectTarget all(*direct.communicator, "auto");
   app.check("bytes that were not what was sent",

@@ -42,8 +42,17 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
     nodes.nodes.push_back(
         numbers.emplace(node, static_cast<int>(numbers.size())).first->second);
   }
+  const auto hosts = bootstrap(launch.host);
+  std::vector<std::string> names(numbers.size());
+  for (int rank = 0; rank < nodes.size; ++rank) {
+    std::string& name = names[nodes.nodes[rank]];
+    if (!name.empty()) continue;
+    const bool taken = std::count(names.begin(), names.end(), hosts[rank]) > 0;
+    name = taken ? fmt::format("{} ({})", hosts[rank], nodes.nodes[rank])
+                 : hosts[rank];
+  }
   nodes.address = options.interface.empty()
-                      ? choose_address(launch, bootstrap(launch.host))
+                      ? choose_address(launch, hosts)
                       : address_of_interface(options.interface);
   DirectGroup direct;
   direct.model = std::make_shared<const CollectiveModel>(
@@ -51,6 +60,7 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
           ? CollectiveModel::built_in()
           : CollectiveModel::from_json(read_file(options.model_file),
                                        "'" + options.model_file + "'"));
+  direct.node_names = names;
   Connection connection = connect_nodes(nodes, bootstrap);
   direct.communicator = std::make_unique<Communicator>(
       std::move(connection.transport), *direct.model);

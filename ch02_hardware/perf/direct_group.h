@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ch02_hardware/model/communicator.h"
 #include "ch02_hardware/transport/node_transport.h"
@@ -32,6 +33,8 @@ struct DirectGroup {
   std::shared_ptr<const CollectiveModel> model;
   std::unique_ptr<Communicator> communicator;
   std::string description;  // "shm, 2 ranks on 1 node"
+  // By Transport::node_of(): the host, with a number where that is not enough.
+  std::vector<std::string> node_names;
 };
 
 // Collective.

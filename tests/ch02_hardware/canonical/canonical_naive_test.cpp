@@ -28,8 +28,10 @@ TEST(CanonicalTree, EqualsTheNaiveSumBitForBit) {
       intro::naive_canonical_sum(rows.narrow(0, first, mine).clone(), &group());
 
   for (const char* medium : {"shm", "tcp"}) {
+    DirectOptions options;
+    options.medium = medium;
     const DirectGroup direct =
-        connect_direct(testing::launch(), group(), {.medium = medium, .interface = {}, .model_file = {}});
+        connect_direct(testing::launch(), group(), options);
     const CanonicalTree tree(
         CanonicalTree::even_owners(kMicrobatches, group().size()));
     CanonicalAccumulator sums(tree, group().rank(), kCount, DType::kFloat32);
