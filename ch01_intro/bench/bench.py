@@ -19,13 +19,16 @@ import argparse
 import json
 import os
 import pathlib
-import random
 import statistics
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts" / "lib"))
+# pylint: disable=wrong-import-position
+from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
+
 MODEL, BATCH, WINDOW = "bench-9m", 8, 128
 WARMUP, MEMORY_STEPS, MEMORY_RUNS = 3, 8, 3
 # Float32 sums in other orders: what remains after some fifty steps.
@@ -91,30 +94,6 @@ def peak_mib(program):
     print(f"{program.label}: " + ", ".join(f"{p:.0f} MiB" for p in peaks),
           file=sys.stderr)
     return peaks
-
-
-def bootstrap(ours, theirs):
-    """95 % of the ratio of medians, pairs drawn with replacement."""
-    draw = random.Random(1234)
-    pairs = list(zip(ours, theirs))
-    ratios = []
-    for _ in range(2000):
-        chosen = draw.choices(pairs, k=len(pairs))
-        ratios.append(statistics.median(t for _, t in chosen) /
-                      statistics.median(o for o, _ in chosen))
-    ratios.sort()
-    return [ratios[50], ratios[1949]]
-
-
-def cpu_model():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(": ", 1)[1]
-    return "unknown"
-
-
-def shown(command):
-    return " ".join(str(word).replace(str(ROOT) + "/", "") for word in command)
 
 
 def row(name, metric, unit, us, theirs, mine, other, threads, versions):

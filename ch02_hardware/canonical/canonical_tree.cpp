@@ -146,7 +146,7 @@ namespace {
 
 // A chunk of each subtree's sum stays in the second-level cache until it is
 // added.
-constexpr std::size_t kChunk = 65536;
+constexpr std::size_t kChunk = 131072;
 
 }  // namespace
 

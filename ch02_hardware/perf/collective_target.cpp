@@ -3,9 +3,15 @@
 
 #include <fmt/format.h>
 
+#include "ch02_hardware/canonical/canonical_tree.h"
+#include "ch02_hardware/canonical/fixed_point_sum.h"
 #include "common/errors.h"
 
 namespace dai::hardware {
+
+bool is_canonical(const std::string& algorithm) {
+  return algorithm == "canonical" || algorithm == "fixed_point";
+}
 
 DirectTarget::DirectTarget(Communicator& group, const std::string& algorithm)
     : group_(group), algorithm_(algorithm) {}
@@ -26,8 +32,31 @@ bool DirectTarget::offers(Collective what, bool in_place) const {
   return !(in_place && what == Collective::kAllToAll);
 }
 
+void DirectTarget::run_canonical(const Operands& o) {
+  constexpr std::int64_t kMicrobatches = 12;
+  if (o.op != ReduceOp::kSum) {
+    throw UsageError("algorithm " + algorithm_ + " is a sum: -o sum");
+  }
+  Transport& t = group_.transport();
+  if (algorithm_ == "fixed_point") {
+    const void* const row = o.input;
+    return fixed_point_all_reduce(
+        {&row, 1}, o.output, o.count, o.dtype, t.size(), t,
+        group_.selector().choose(Collective::kAllReduce, o.count * 8));
+  }
+  const CanonicalTree tree(CanonicalTree::even_owners(kMicrobatches, t.size()));
+  if (zeros_.size() < o.bytes()) zeros_.assign(o.bytes(), std::byte{0});
+  std::vector<const void*> partials(tree.subtrees_of(t.rank()).size(),
+                                    zeros_.data());
+  partials.front() = o.input;
+  canonical_all_reduce(tree, partials, o.output, o.count, o.dtype, t);
+}
+
 void DirectTarget::run(Collective what, const Operands& operands) {
   if (algorithm_ == "auto") return group_.run(what, operands);
+  if (what == Collective::kAllReduce && is_canonical(algorithm_)) {
+    return run_canonical(operands);
+  }
   const Algorithm& algorithm = algorithm_by_name(what, algorithm_);
   if (!algorithm.runs_on(operands.bytes(), group_.transport())) {
     throw UsageError(

@@ -38,11 +38,15 @@ class CollectiveTarget {
   virtual double largest(double mine) = 0;
 };
 
+// Names of DirectTarget's two that are no entry of algorithms().
+bool is_canonical(const std::string& algorithm);
+
 // The library itself, with the algorithm of its choice or with a certain one.
 class DirectTarget final : public CollectiveTarget {
  public:
-  // `algorithm`: a name, or "auto". Throws UsageError for a name that the
-  // collective does not have.
+  // `algorithm`: a name, or "auto", or of all_reduce "canonical" (12
+  // microbatches shared evenly, of which each rank's subtrees are added up
+  // already: its operand is the first, zeros are the others) or "fixed_point".
   DirectTarget(Communicator& group, const std::string& algorithm);
   int rank() const override;
   int size() const override;
@@ -58,9 +62,11 @@ class DirectTarget final : public CollectiveTarget {
 
  private:
   double reduced(double mine, ReduceOp op);
+  void run_canonical(const Operands& operands);
   Communicator& group_;
   const std::string algorithm_;
   std::vector<std::unique_ptr<std::byte[]>> buffers_;
+  std::vector<std::byte> zeros_;
 };
 
 // Times over ranks, in seconds for one collective.

@@ -87,8 +87,10 @@ void declare(OptionSet& set, PerfAppOptions& options) {
   add_distributed_options(set, options.distributed);
   set.add("--collective", options.collective, collective_names(),
           "what is measured");
-  set.add("--algorithm", options.algorithm,
-          "of this chapter, such as ring; auto: as the fitted model says");
+  set.add(
+      "--algorithm", options.algorithm,
+      "of this chapter, such as ring, canonical or fixed_point; auto: as the "
+      "fitted model says");
   set.add("--medium", options.medium, {"auto", "shm", "tcp"},
           "what this chapter's transport uses; auto: shm within nodes");
   set.add("--via", options.via, {"auto", "direct", "c10d"},
@@ -128,7 +130,12 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
       app.launch(), distributed,
       [&] {
         check_options(options, app.launch().world_size);
-        if (given.algorithm != "auto" && given.collective != "all") {
+        if (is_canonical(given.algorithm)) {
+          if (given.collective != "all_reduce") {
+            throw UsageError("algorithm " + given.algorithm +
+                             " is one of all_reduce: --collective all_reduce");
+          }
+        } else if (given.algorithm != "auto" && given.collective != "all") {
           for (const Collective what : kMeasured) {
             if (given.collective == to_string(what)) {
               algorithm_by_name(what, given.algorithm);
