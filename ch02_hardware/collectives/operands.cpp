@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch02_hardware/collectives/operands.h"
 
-#include <cstring>
 #include <memory>
 
+#include "ch02_hardware/reduction/combine.h"
 #include "common/fnv1a.h"
 
 namespace dai::hardware {
@@ -37,7 +37,7 @@ Call rootless_call_of(Collective what, const Operands& operands,
 }
 
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
-  if (to != from && bytes != 0) std::memcpy(to, from, bytes);
+  if (to != from) copy_piece(to, from, bytes);
 }
 
 std::byte* scratch(std::size_t bytes) {

@@ -1,29 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch02_hardware/collectives/recursive_doubling.h"
 
+#include <algorithm>
+
 #include "ch02_hardware/collectives/power_of_two.h"
 #include "ch02_hardware/reduction/combine.h"
 
 namespace dai::hardware {
+namespace {
+
+constexpr std::size_t kChunk = 262144;
+
+}  // namespace
 
 void recursive_doubling_all_reduce(const Operands& o, Transport& t) {
   check_reduction(o.dtype, o.op);
   t.begin(rootless_call_of(Collective::kAllReduce, o, "recursive_doubling"));
   const PowerOfTwo team(t);
-  if (const std::byte* mine = team.fold(o, t)) {
+  const std::byte* const start = team.fold(o, t);
+  // Chunk by chunk, so that what goes through the second room stays in the
+  // cache.
+  for (std::size_t at = 0; start && at < o.bytes(); at += kChunk) {
+    const std::size_t bytes = std::min(kChunk, o.bytes() - at);
     // What is sent must not change before it has left, so sums alternate
     // between the output and a second room.
-    std::byte* const rooms[2] = {o.out(), scratch(o.bytes())};
+    std::byte* const rooms[2] = {o.out() + at, scratch(kChunk)};
+    const std::byte* mine = start + at;
     for (int distance = 1; distance < team.size; distance *= 2) {
       const int peer = team.rank_of(team.index ^ distance);
       const Combine sum{o.dtype, o.op, mine,
                         /*received_first=*/peer < t.rank()};
       std::byte* const to = mine == rooms[0] ? rooms[1] : rooms[0];
-      t.exchange({peer, mine, o.bytes()}, {peer, to, o.bytes(), &sum});
+      t.exchange({peer, mine, bytes}, {peer, to, bytes, &sum});
       mine = to;
     }
-    copy_bytes(o.output, mine, o.bytes());
-    if (o.op == ReduceOp::kAvg) divide(o.output, o.count, o.dtype, t.size());
+    copy_bytes(o.out() + at, mine, bytes);
+    if (o.op == ReduceOp::kAvg) {
+      divide(o.out() + at, bytes / size_of(o.dtype), o.dtype, t.size());
+    }
   }
   team.unfold(o.output, o.bytes(), t);
 }

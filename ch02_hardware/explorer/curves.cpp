@@ -89,7 +89,9 @@ Curves measure_curves(Communicator& group, Collective what,
     for (const double size : options.sizes) {
       Operands o;
       o.input = input.data();
-      o.output = output.data();
+      // In place, where training does it so.
+      const bool in_place = what == Collective::kAllReduce;
+      o.output = in_place ? input.data() : output.data();
       o.count = static_cast<std::size_t>(size / 4 / parts);
       if (o.count == 0 || !algorithm.runs_on(o.bytes(), t)) continue;
       const int rounds = std::max(

@@ -131,6 +131,31 @@ nlohmann::ordered_json json_of(const Curves& curves) {
   return all;
 }
 
+// A machine whose cores are moved about is at times three times slower between
+// them than at others; a model of its bad hours chooses what is never bad.
+CollectiveModel merged(CollectiveModel now, const CollectiveModel& before,
+                       bool keep_slower) {
+  for (const AlgorithmModel& old : before.algorithms) {
+    const auto same = std::find_if(now.algorithms.begin(), now.algorithms.end(),
+                                   [&](const AlgorithmModel& one) {
+                                     return one.what == old.what &&
+                                            one.algorithm == old.algorithm &&
+                                            one.medium == old.medium;
+                                   });
+    if (same == now.algorithms.end()) {
+      now.algorithms.push_back(old);
+      continue;
+    }
+    for (int at = 0; keep_slower && at < kSizeClasses; ++at) {
+      AlphaBeta& line = same->lines[at];
+      line.alpha_s = std::max(line.alpha_s, old.lines[at].alpha_s);
+      line.beta_s_per_byte =
+          std::max(line.beta_s_per_byte, old.lines[at].beta_s_per_byte);
+    }
+  }
+  return now;
+}
+
 void explore(App& app, const ExplorerOptions& options) {
   const std::size_t most = parse_bytes(options.max_bytes);
   std::vector<Collective> chosen;
@@ -180,11 +205,7 @@ void explore(App& app, const ExplorerOptions& options) {
     if (std::filesystem::exists(options.fit)) {
       const CollectiveModel before = CollectiveModel::from_json(
           read_file(options.fit), "'" + options.fit + "'");
-      for (const AlgorithmModel& old : before.algorithms) {
-        if (!model.find(old.what, old.algorithm, old.medium)) {
-          model.algorithms.push_back(old);
-        }
-      }
+      model = merged(std::move(model), before, options.keep_slower);
     }
     write_file_atomically(options.fit, model.to_json());
     app.print(fmt::format("\nmodel: {}\n", options.fit));
@@ -215,7 +236,7 @@ void declare(OptionSet& set, ExplorerOptions& options) {
   set.add("--count", options.count,
           "elements of --explain; 0: one for each rank", 0, 1 << 20);
   set.add("--svg", options.svg, "a file for the picture of --explain");
-  set.add("--medium", options.medium, {"auto", "shm", "tcp"},
+  set.add("--medium", options.medium, {"auto", "shm", "tcp", "mpi"},
           "what is measured; auto: shm within nodes");
   set.add("--max-bytes", options.max_bytes, "largest size");
   set.add("--rounds", options.rounds, "of the smallest sizes");
@@ -224,6 +245,8 @@ void declare(OptionSet& set, ExplorerOptions& options) {
   set.add(
       "--fit", options.fit,
       "write the fitted model to a file, or into it, for --collective-model");
+  set.add_flag("--keep-slower", options.keep_slower,
+               "where --fit FILE exists: keep the slower of old and new");
   set.preset("smoke", [&] {
     options.collective = "all";
     options.max_bytes = "64K";

@@ -25,7 +25,8 @@ struct ExplorerOptions {
   std::int64_t rounds = 200;
   std::int64_t repeats = 5;
   bool naive = false;
-  std::string fit;  // a file for the fitted model
+  std::string fit;           // a file for the fitted model
+  bool keep_slower = false;  // of what the file says and what was measured
 };
 void declare(OptionSet& set, ExplorerOptions& options);
 

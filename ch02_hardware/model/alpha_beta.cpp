@@ -47,7 +47,7 @@ AlphaBeta fit_alpha_beta(std::span<const CostSample> samples) {
 }
 
 int size_class(double bytes) {
-  return bytes <= 32768 ? 0 : bytes <= 2097152 ? 1 : 2;
+  return bytes <= 32768 ? 0 : bytes <= 2097152 ? 1 : bytes <= 8388608 ? 2 : 3;
 }
 
 AlgorithmModel fit_model(Collective what, const std::string& algorithm,

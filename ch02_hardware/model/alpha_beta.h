@@ -9,7 +9,7 @@
 //
 // and one alpha and one beta, fitted to measurements of one algorithm on one
 // medium, predict it at other sizes and other numbers of ranks. Caches bend the
-// line: so there is one for small, one for middle and one for large messages.
+// line: so there is one for each class of sizes.
 //
 //   const AlphaBeta line = fit_alpha_beta(samples);   // of one size class
 //   line.seconds(cost, bytes)
@@ -42,9 +42,10 @@ struct CostSample {
 // std::invalid_argument without samples.
 AlphaBeta fit_alpha_beta(std::span<const CostSample> samples);
 
-// Size classes by bytes: up to 32 KiB (what fits a first-level cache), up to
-// 2 MiB, beyond.
-inline constexpr int kSizeClasses = 3;
+// Size classes by bytes: up to 32 KiB (a first-level cache), up to 2 MiB (a
+// second-level one), up to 8 MiB (several such buffers in a third-level one),
+// beyond.
+inline constexpr int kSizeClasses = 4;
 int size_class(double bytes);
 
 // The measured behaviour of one algorithm on one medium.

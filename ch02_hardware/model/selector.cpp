@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <stdexcept>
 
 namespace dai::hardware {
@@ -17,6 +18,14 @@ std::size_t slot_bytes(Collective what, std::size_t bytes, int ranks) {
   return size_bytes(what, 1, 1, ranks) > 1 ? bytes / ranks : bytes;
 }
 
+int nodes_count(const Transport& transport) {
+  std::set<int> nodes;
+  for (int rank = 0; rank < transport.size(); ++rank) {
+    nodes.insert(transport.node_of(rank));
+  }
+  return static_cast<int>(nodes.size());
+}
+
 }  // namespace
 
 Selector::Selector(const CollectiveModel& model, Transport& transport)
@@ -24,6 +33,10 @@ Selector::Selector(const CollectiveModel& model, Transport& transport)
   // What was not measured by itself is like its slower part, or its kin.
   if (medium_ == "shm+tcp") medium_ = "tcp";
   if (medium_ == "threads") medium_ = "shm";
+  const bool known = std::any_of(
+      model.algorithms.begin(), model.algorithms.end(),
+      [&](const AlgorithmModel& one) { return one.medium == medium_; });
+  if (!known) medium_ = nodes_count(transport) > 1 ? "tcp" : "shm";
   std::map<int, int> on_node;
   for (int rank = 0; rank < transport.size(); ++rank) {
     most_on_node_ = std::max(most_on_node_, ++on_node[transport.node_of(rank)]);

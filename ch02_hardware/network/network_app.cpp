@@ -85,7 +85,7 @@ void summarise(App& app, const char* name, const Matrix& numbers,
 
 void declare(OptionSet& set, NetworkAppOptions& options) {
   add_distributed_options(set, options.distributed);
-  set.add("--medium", options.medium, {"auto", "shm", "tcp"},
+  set.add("--medium", options.medium, {"auto", "shm", "tcp", "mpi"},
           "what the messages go through; auto: shm within nodes, tcp across");
   set.add("--max-bytes", options.max_bytes, "largest message of ranks 0 and 1");
   set.add("--pair-bytes", options.pair_bytes,

@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 
+#include "ch02_hardware/transport/mpi_transport.h"
 #include "common/errors.h"
 #include "common/file.h"
 #include "common/launch_context.h"
 #include "common/torch/network_address.h"
+#include "common/torch/own_library.h"
 #include "common/torch/process_group.h"
 
 namespace dai::hardware {
@@ -20,7 +23,35 @@ Medium medium_from_name(const std::string& name) {
   if (name == "shm") return Medium::kShm;
   if (name == "tcp") return Medium::kTcp;
   throw UsageError(
-      fmt::format("--medium {}: accepted are auto, shm and tcp", name));
+      fmt::format("--medium {}: accepted are auto, shm, tcp and mpi", name));
+}
+
+const MpiTransportLibrary& load_mpi_transport_library() {
+  static auto* const entry =
+      reinterpret_cast<decltype(&dai_mpi_transport_library)>(own_library_symbol(
+          "libdai_mpi_transport.so", "dai_mpi_transport_library",
+          "this build has no MPI transport: CMake found no "
+          "MPI (Debian: libopenmpi-dev)",
+          // MPI's plugins look for its symbols.
+          LibraryScope::kGlobal));
+  return *entry();
+}
+
+// As --backend mpi: under another launcher each rank would be a world alone.
+Connection connect_mpi(const LaunchContext& launch, const NodeOptions& nodes) {
+  if (launch.world_size > 1 && launch.launcher != Launcher::kOpenMpi &&
+      !std::getenv("PMIX_RANK")) {
+    throw UsageError(fmt::format(
+        "--medium mpi needs MPI's own launcher: mpirun -n {} PROGRAM --medium "
+        "mpi",
+        launch.world_size));
+  }
+  TransportOptions options = nodes;
+  options.ranks_on_node = static_cast<int>(std::count(
+      nodes.nodes.begin(), nodes.nodes.end(), nodes.nodes[nodes.rank]));
+  return {load_mpi_transport_library().connect(nodes.rank, nodes.size,
+                                               nodes.nodes, options),
+          "mpi"};
 }
 
 }  // namespace
@@ -34,7 +65,8 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
   nodes.rank = group.rank();
   nodes.size = group.size();
   nodes.timeout = std::chrono::seconds(options.timeout_s);
-  nodes.medium = medium_from_name(options.medium);
+  const bool mpi = options.medium == "mpi";
+  if (!mpi) nodes.medium = medium_from_name(options.medium);
   nodes.cross_memory_attach = options.cross_memory_attach;
   std::map<std::string, int> numbers;
   for (const std::string& node :
@@ -61,7 +93,8 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
           : CollectiveModel::from_json(read_file(options.model_file),
                                        "'" + options.model_file + "'"));
   direct.node_names = names;
-  Connection connection = connect_nodes(nodes, bootstrap);
+  Connection connection =
+      mpi ? connect_mpi(launch, nodes) : connect_nodes(nodes, bootstrap);
   direct.communicator = std::make_unique<Communicator>(
       std::move(connection.transport), *direct.model);
   direct.description =

@@ -22,7 +22,7 @@ class ProcessGroup;
 namespace dai::hardware {
 
 struct DirectOptions {
-  std::string medium = "auto";  // auto, shm, tcp
+  std::string medium = "auto";  // auto, shm, tcp, mpi (under mpirun)
   std::string interface;        // for tcp between nodes; empty: chosen
   std::string model_file;       // of ch02_collective_explorer --fit
   std::int64_t timeout_s = 60;

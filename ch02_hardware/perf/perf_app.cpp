@@ -91,8 +91,10 @@ void declare(OptionSet& set, PerfAppOptions& options) {
       "--algorithm", options.algorithm,
       "of this chapter, such as ring, canonical or fixed_point; auto: as the "
       "fitted model says");
-  set.add("--medium", options.medium, {"auto", "shm", "tcp"},
-          "what this chapter's transport uses; auto: shm within nodes");
+  set.add(
+      "--medium", options.medium, {"auto", "shm", "tcp", "mpi"},
+      "what this chapter's transport uses; auto: shm within nodes; mpi: under "
+      "mpirun");
   set.add("--via", options.via, {"auto", "direct", "c10d"},
           "backend dai without c10d, or as a training program calls it; auto: "
           "direct");

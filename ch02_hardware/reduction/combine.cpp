@@ -32,6 +32,11 @@ void combine(void* into, const void* a, const void* b, std::size_t count,
   best(into, a, b, count, dtype, op);
 }
 
+void copy_piece(void* to, const void* from, std::size_t bytes) {
+  static const auto best = combine_kernels().front().copy_bytes;
+  best(to, from, bytes);
+}
+
 void divide(void* data, std::size_t count, DType dtype, int ranks) {
   static const auto best = combine_kernels().front().divide_array;
   best(data, count, dtype, ranks);

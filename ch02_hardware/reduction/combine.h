@@ -26,11 +26,18 @@ void combine(void* into, const void* a, const void* b, std::size_t count,
 // data[i] /= ranks: what is left to do for kAvg when the sum is complete.
 void divide(void* data, std::size_t count, DType dtype, int ranks);
 
+// memcpy() for the pieces of large buffers. glibc's takes `rep movsb` from some
+// size on, which AMD's Zen 3 to 5 do slowly for some pairs of addresses (glibc
+// bugs 30994, 30995): 32 KiB to one byte further into a page than they came
+// from went at 3.5 instead of 57 GB/s. Ours has no such places. No overlap.
+void copy_piece(void* to, const void* from, std::size_t bytes);
+
 // The forms this CPU can run, the fastest first; tests compare them.
 struct CombineKernels {
   const char* name;  // "avx2", "portable"
   void (*combine_arrays)(void* into, const void* a, const void* b,
                          std::size_t count, DType dtype, ReduceOp op);
+  void (*copy_bytes)(void* to, const void* from, std::size_t bytes);
   void (*divide_array)(void* data, std::size_t count, DType dtype, int ranks);
 };
 std::span<const CombineKernels> combine_kernels();

@@ -7,8 +7,9 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstring>
 #include <ctime>
+
+#include "ch02_hardware/reduction/combine.h"
 
 // All loads and stores are sequentially consistent (on x86-64 loads cost
 // nothing for it): "I wrote, is he asleep?" and "I go to sleep, has he
@@ -70,7 +71,7 @@ std::size_t ShmChannels::try_send(int to, const std::byte* data,
   // Lines stay whole, so that no element is ever cut in two.
   if (n < bytes) n = n / kCacheLine * kCacheLine;
   if (n == 0) return 0;
-  std::memcpy(ends.out_bytes + at, data, n);
+  copy_piece(ends.out_bytes + at, data, n);
   ends.written += n;
   ends.out->written.store(ends.written);
   ring_bell(segment_->door(to));
@@ -107,7 +108,7 @@ std::size_t ShmChannels::try_receive(int from, std::byte* data,
                                      std::size_t bytes) {
   const auto come = peek(from, bytes);
   if (come.empty()) return 0;
-  std::memcpy(data, come.data(), come.size());
+  copy_piece(data, come.data(), come.size());
   consume(from, come.size());
   return come.size();
 }

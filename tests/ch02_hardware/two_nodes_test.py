@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from support.many_nodes import (  # noqa: E402
-    APP, BIN, LAUNCH, VCLUSTER, ManyNodes, main)
+    APP, BIN, LAUNCH, SHARE_CORES, VCLUSTER, ManyNodes, main)
 
 PERF = BIN / "ch02_collective_perf"
 NETWORK = BIN / "ch02_network_perf"
@@ -100,10 +100,18 @@ class OneNode(ManyNodes):
                 self.assertEqual(ran.returncode, 0, ran.shown)
                 self.assertRegex(ran.out, "through c10d")
                 self.assertEqual(ran.out.count("redop"), 8)
-        self.env["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
-        ran = self.run_it("mpirun", "-n", "2", PERF, "--smoke", "--backend",
-                          "mpi")
-        self.assertEqual(ran.returncode, 0, ran.shown)
+
+    def test_over_mpi(self):
+        self.env.update(SHARE_CORES)
+        for ranks in (1, 2, 3, 4):
+            for words in (("--backend", "mpi"), ("--medium", "mpi")):
+                with self.subTest((ranks, words)):
+                    ran = self.run_it("mpirun", "-n", str(ranks), PERF,
+                                      "--smoke", *words)
+                    self.assertEqual(ran.returncode, 0, ran.shown)
+                    self.assertRegex(ran.out, "mpi")
+        self.refuses(2, "needs MPI's own launcher", LAUNCH, "--standalone",
+                     "--nproc-per-node", "2", PERF, "--medium", "mpi")
 
 
 if __name__ == "__main__":

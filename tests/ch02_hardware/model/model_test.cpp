@@ -55,14 +55,14 @@ TEST(CollectiveModel, AForeignFileIsRefusedInOneLine) {
       "{\"schema\": 2, \"algorithms\": []}",
       "{\"schema\": 1, \"algorithms\": {}}",
       "{\"schema\": 1, \"algorithms\": [{\"collective\":\"all_reduce\","
-      "\"algorithm\":\"magic\",\"medium\":\"tcp\",\"alpha_ns\":[1,1,1],"
-      "\"beta_ps_per_byte\":[1,1,1]}]}",
+      "\"algorithm\":\"magic\",\"medium\":\"tcp\",\"alpha_ns\":[1,1,1,1],"
+      "\"beta_ps_per_byte\":[1,1,1,1]}]}",
       "{\"schema\": 1, \"algorithms\": [{\"collective\":\"all_reduce\","
-      "\"algorithm\":\"ring\",\"medium\":\"tcp\",\"alpha_ns\":[1,-1,1],"
-      "\"beta_ps_per_byte\":[1,1,1]}]}",
+      "\"algorithm\":\"ring\",\"medium\":\"tcp\",\"alpha_ns\":[1,-1,1,1],"
+      "\"beta_ps_per_byte\":[1,1,1,1]}]}",
       "{\"schema\": 1, \"algorithms\": [{\"collective\":\"all_reduce\","
       "\"algorithm\":\"ring\",\"medium\":\"tcp\",\"alpha_ns\":[1],"
-      "\"beta_ps_per_byte\":[1,1,1]}]}"};
+      "\"beta_ps_per_byte\":[1,1,1,1]}]}"};
   for (const char* text : bad) {
     EXPECT_THAT([&] { CollectiveModel::from_json(text, "'m.json'"); },
                 ThrowsMessage<UsageError>(HasSubstr("'m.json'")))
@@ -78,7 +78,7 @@ CollectiveModel two_algorithms(double small_ring, double large_ring) {
     model.algorithms.push_back(one);
   }
   model.algorithms[0].lines[0] = {small_ring, 1e-9};
-  model.algorithms[0].lines[2] = {1e-6, large_ring};
+  model.algorithms[0].lines[3] = {1e-6, large_ring};
   return model;
 }
 

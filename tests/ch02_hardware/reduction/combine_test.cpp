@@ -137,6 +137,25 @@ TEST(Combine, AllKernelsGiveTheSameBits) {
   }
 }
 
+TEST(Copy, MovesEveryByteAndNoMore) {
+  for (const CombineKernels& kernels : combine_kernels()) {
+    for (std::size_t bytes = 0; bytes < 1500; bytes += 1 + bytes / 7) {
+      for (const std::size_t shift : {0, 1, 63, 64}) {
+        Bytes from(bytes + 128), to(bytes + 256, std::byte{0xee});
+        for (std::size_t i = 0; i < from.size(); ++i) {
+          from[i] = static_cast<std::byte>(i * 37 % 251);
+        }
+        kernels.copy_bytes(to.data() + 64 + shift, from.data() + shift, bytes);
+        for (std::size_t i = 0; i < to.size(); ++i) {
+          const bool inside = i >= 64 + shift && i < 64 + shift + bytes;
+          ASSERT_EQ(to[i], inside ? from[i - 64] : std::byte{0xee})
+              << kernels.name << " " << bytes << " at " << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(Float16, EveryValueComesBack) {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
