@@ -285,6 +285,7 @@ std::unique_ptr<Channels> connect_tcp_channels(const TcpOptions& options,
     Hello hello;
     const auto patience = std::min(until, Clock::now() + milliseconds(1000));
     if (!read_hello(fd.get(), hello, patience) || hello.key != mine.key ||
+        hello.from <= static_cast<std::uint32_t>(options.rank) ||
         hello.from >= static_cast<std::uint32_t>(options.size)) {
       continue;
     }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Every algorithm on every medium against the plain reference, and a seeded
-// fuzz over all that can vary: `collectives_fuzz --cases N --seed S`.
+// fuzz over all that can vary; DAI_FUZZ_ROUNDS and DAI_FUZZ_SEED make it longer
+// and other. nightly.collectives_test does, and tries sizes beyond 32 bits.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <random>
 
 #include "tests/ch02_hardware/support/collective_case.h"
@@ -60,10 +62,16 @@ CollectiveCase any_case(std::mt19937_64& random, Collective what, int ranks) {
   return one;
 }
 
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* const value = std::getenv(name);
+  return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
 // All ranks draw the same cases from the same seed.
 TEST_P(OnMedium, FuzzedCasesEqualTheReference) {
-  std::mt19937_64 random(1234);
-  for (int round = 0; round < 12; ++round) {
+  std::mt19937_64 random(from_environment("DAI_FUZZ_SEED", 1234));
+  const std::uint64_t rounds = from_environment("DAI_FUZZ_ROUNDS", 12);
+  for (std::uint64_t round = 0; round < rounds; ++round) {
     const int ranks = 1 + static_cast<int>(random() % 9);
     const std::uint64_t seed = random();
     const auto said =
@@ -83,6 +91,35 @@ TEST_P(OnMedium, FuzzedCasesEqualTheReference) {
         });
     EXPECT_THAT(said, Each(IsEmpty())) << ranks << " ranks, seed " << seed;
   }
+}
+
+// More bytes than an int counts; a byte an element, to fit the memory.
+TEST_P(OnMedium, HugeSizesAreNoSpecialCase) {
+  if (!std::getenv("DAI_FUZZ_HUGE")) {
+    GTEST_SKIP() << "needs 10 GB and minutes: nightly";
+  }
+  const auto said =
+      on_ranks({.medium = GetParam(), .ranks = 2}, [](Transport& t) {
+        const std::size_t count = (std::size_t{1} << 31) + 5;
+        std::vector<std::uint8_t> data(count, 1);
+        data.back() = 100;
+        Operands o;
+        o.input = o.output = data.data();
+        o.count = count;
+        o.dtype = DType::kUInt8;
+        for (const char* name : {"ring", "halving_doubling", "two_shot"}) {
+          const Algorithm& algorithm =
+              algorithm_by_name(Collective::kAllReduce, name);
+          if (!algorithm.runs_on(o.bytes(), t)) continue;
+          data.assign(count, 1);
+          data.back() = 100;
+          algorithm.run(o, t);
+          expect(data.front() == 2 && data[count / 2] == 2 &&
+                     data[count - 2] == 2 && data.back() == 200,
+                 std::string(name) + ": wrong");
+        }
+      });
+  EXPECT_THAT(said, Each(IsEmpty()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Media, OnMedium, ::testing::ValuesIn(kAllMedia),
