@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch02_hardware/backend/collective_backend.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
@@ -101,7 +102,6 @@ CollectiveBackend::~CollectiveBackend() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    any_jobs_ = true;
   }
   wake_.notify_all();
   thread_.join();
@@ -110,6 +110,7 @@ CollectiveBackend::~CollectiveBackend() {
 }
 
 void CollectiveBackend::work_loop() {
+  const at::NoGradGuard results_are_no_part_of_a_graph;
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });

@@ -33,7 +33,7 @@ class CollectiveBackend : public ::c10d::Backend {
  public:
   CollectiveBackend(int rank, int size, std::unique_ptr<Communicator> group,
                     std::unique_ptr<MessageEngine> messages);
-  // Lets the operations end that are under way.
+  // After the operations that were asked for.
   ~CollectiveBackend() override;
 
   const std::string getBackendName() const override { return "dai"; }
@@ -103,7 +103,6 @@ class CollectiveBackend : public ::c10d::Backend {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> jobs_;
-  std::atomic<bool> any_jobs_{false};
   bool stopping_ = false;
   std::thread thread_;
 };

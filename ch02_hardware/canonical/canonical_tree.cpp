@@ -168,6 +168,11 @@ void canonical_all_reduce(const CanonicalTree& tree,
   }
   std::string owners = "canonical";
   for (std::int64_t id = 0; id < tree.microbatches(); ++id) {
+    if (tree.owner(id) >= n) {
+      throw std::invalid_argument(
+          fmt::format("microbatch {} belongs to rank {}, of {} ranks", id,
+                      tree.owner(id), n));
+    }
     owners += fmt::format(" {}", tree.owner(id));
   }
   Operands all;

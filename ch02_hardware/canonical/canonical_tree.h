@@ -122,6 +122,9 @@ class CanonicalAccumulator {
 // partials: this rank's subtrees, [count] each, by first id. output: [count],
 // the sum over all microbatches, with equal bits on all ranks; may be a
 // partial.
+// Throws std::invalid_argument for another number of partials than
+// subtrees_of() and for an owner that is no rank, PeerError where ranks differ
+// on the owners.
 void canonical_all_reduce(const CanonicalTree& tree,
                           std::span<const void* const> partials, void* output,
                           std::size_t count, DType dtype, Transport& transport);

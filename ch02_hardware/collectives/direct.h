@@ -22,7 +22,7 @@
 
 namespace dai::hardware {
 
-// Bytes that a slot holds.
+// Up to SharedWindow::kSlotBytes.
 void one_shot_all_reduce(const Operands& operands, Transport& transport);
 void two_shot_all_reduce(const Operands& operands, Transport& transport);
 void direct_reduce_scatter(const Operands& operands, Transport& transport);

@@ -44,6 +44,7 @@ std::byte* scratch(std::size_t bytes) {
   thread_local std::unique_ptr<std::byte[]> room;
   thread_local std::size_t size = 0;
   if (size < bytes) {
+    size = 0;
     room.reset();
     room.reset(new std::byte[bytes]);
     size = bytes;

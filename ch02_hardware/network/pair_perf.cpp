@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstring>
 
 #include "ch02_hardware/collectives/binomial_tree.h"
 
@@ -13,13 +14,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLarge = 8192;
+constexpr std::size_t kNumberBytes = 4;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The place in a message decides its byte; a message that is not there, or is
-// another one's, has other bytes.
+// The place in a message decides its byte, after those of its number.
 std::byte pattern(std::size_t i) {
   return static_cast<std::byte>((i * 131 + 7) & 0xff);
 }
@@ -33,10 +34,24 @@ void PairPerf::make_room(std::size_t bytes) {
   out_.resize(std::max<std::size_t>(1, bytes));
   in_.assign(std::max<std::size_t>(1, bytes), std::byte{0});
   for (std::size_t i = 0; i < bytes; ++i) out_[i] = pattern(i);
+  sent_ = received_ = 0;
 }
 
-void PairPerf::check_pattern(std::size_t bytes, int) {
-  for (std::size_t i = 0; i < bytes; ++i) wrong_ += in_[i] != pattern(i);
+void PairPerf::number(std::size_t bytes) {
+  std::memcpy(out_.data(), &sent_, std::min(bytes, kNumberBytes));
+  ++sent_;
+}
+
+void PairPerf::check_number(std::size_t bytes) {
+  const std::size_t n = std::min(bytes, kNumberBytes);
+  if (std::memcmp(in_.data(), &received_, n) != 0) wrong_ += n;
+  ++received_;
+}
+
+void PairPerf::check_pattern(std::size_t bytes) {
+  for (std::size_t i = kNumberBytes; i < bytes; ++i) {
+    wrong_ += in_[i] != pattern(i);
+  }
 }
 
 double PairPerf::tell_all(int from, double value) {
@@ -78,13 +93,11 @@ double PairPerf::latency_s(int a, int b, std::size_t bytes) {
       const int n = batch == 0 ? skip : std::min(100, rounds - done);
       if (batch == 1) start = Clock::now();
       for (int i = 0; i < n; ++i) {
-        if (first) {
-          t_.send(peer, out_.data(), bytes);
-          t_.receive(peer, in_.data(), bytes);
-        } else {
-          t_.receive(peer, in_.data(), bytes);
-          t_.send(peer, out_.data(), bytes);
-        }
+        number(bytes);
+        if (first) t_.send(peer, out_.data(), bytes);
+        t_.receive(peer, in_.data(), bytes);
+        check_number(bytes);
+        if (!first) t_.send(peer, out_.data(), bytes);
       }
       if (batch == 0) continue;
       done += n;
@@ -94,7 +107,7 @@ double PairPerf::latency_s(int a, int b, std::size_t bytes) {
       if (!another_round(a, b, done < rounds && !late)) break;
       start += Clock::now() - pause;  // the question is not the link's time
     }
-    check_pattern(bytes, 1);
+    check_pattern(bytes);
   }
   return tell_all(a, one_way);
 }
@@ -118,12 +131,14 @@ double PairPerf::bandwidth(int a, int b, std::size_t bytes) {
       std::byte answer{1};
       if (sends) {
         for (int i = 0; i < options_.window; ++i) {
+          number(bytes);
           t_.send(b, out_.data(), bytes);
         }
         t_.receive(b, &answer, 1);
       } else {
         for (int i = 0; i < options_.window; ++i) {
           t_.receive(a, in_.data(), bytes);
+          check_number(bytes);
         }
         t_.send(a, &answer, 1);
       }
@@ -139,7 +154,7 @@ double PairPerf::bandwidth(int a, int b, std::size_t bytes) {
       }
       if (!another_round(a, b, counted < windows && !late)) break;
     }
-    if (!sends) check_pattern(bytes, options_.window);
+    if (!sends) check_pattern(bytes);
   }
   return tell_all(a, speed);
 }
@@ -160,7 +175,9 @@ double PairPerf::bidirectional_bandwidth(int a, int b, std::size_t bytes) {
     for (int round = 0;; ++round) {
       if (round == 1) start = Clock::now();
       for (int i = 0; i < options_.window; ++i) {
+        number(bytes);
         t_.exchange({peer, out_.data(), bytes}, {peer, in_.data(), bytes});
+        check_number(bytes);
       }
       const double spent = seconds_since(start);
       if (round > 0) {
@@ -173,7 +190,7 @@ double PairPerf::bidirectional_bandwidth(int a, int b, std::size_t bytes) {
       }
       if (!another_round(a, b, round < windows && !late)) break;
     }
-    check_pattern(bytes, options_.window);
+    check_pattern(bytes);
   }
   return tell_all(a, speed);
 }

@@ -15,8 +15,9 @@
 //   PairPerf pair(transport, {.effort = 0.1});
 //   const PairTime time = pair.latency(0, 1, 8);   // on all ranks
 //
-// Collective: ranks other than the two wait. Everybody gets the numbers. Bytes
-// received are checked against a pattern; wrong_bytes() must stay 0.
+// Collective: ranks other than the two wait. Everybody gets the numbers. A
+// message begins with its number and goes on with a pattern: every number and
+// the whole of the last message are checked; wrong_bytes() must stay 0.
 
 #include <cstddef>
 #include <cstdint>
@@ -50,12 +51,15 @@ class PairPerf {
   double tell_all(int from, double value);
   // Both of a pair go on, or stop, after the same round: `a` decides.
   bool another_round(int a, int b, bool wants);
-  void check_pattern(std::size_t bytes, int messages);
+  void number(std::size_t bytes);        // of the next message that leaves
+  void check_number(std::size_t bytes);  // of the one that has come
+  void check_pattern(std::size_t bytes);
   void make_room(std::size_t bytes);
 
   Transport& t_;
   const PairOptions options_;
   std::vector<std::byte> out_, in_;
+  std::uint32_t sent_ = 0, received_ = 0;  // messages of this measurement
   std::uint64_t wrong_ = 0;
 };
 

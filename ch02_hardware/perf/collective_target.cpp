@@ -33,10 +33,6 @@ bool DirectTarget::offers(Collective what, bool in_place) const {
 }
 
 void DirectTarget::run_canonical(const Operands& o) {
-  constexpr std::int64_t kMicrobatches = 12;
-  if (o.op != ReduceOp::kSum) {
-    throw UsageError("algorithm " + algorithm_ + " is a sum: -o sum");
-  }
   Transport& t = group_.transport();
   if (algorithm_ == "fixed_point") {
     const void* const row = o.input;
@@ -44,7 +40,8 @@ void DirectTarget::run_canonical(const Operands& o) {
         {&row, 1}, o.output, o.count, o.dtype, t.size(), t,
         group_.selector().choose(Collective::kAllReduce, o.count * 8));
   }
-  const CanonicalTree tree(CanonicalTree::even_owners(kMicrobatches, t.size()));
+  const CanonicalTree tree(
+      CanonicalTree::even_owners(kCanonicalMicrobatches, t.size()));
   if (zeros_.size() < o.bytes()) zeros_.assign(o.bytes(), std::byte{0});
   std::vector<const void*> partials(tree.subtrees_of(t.rank()).size(),
                                     zeros_.data());

@@ -40,6 +40,7 @@ class CollectiveTarget {
 
 // Names of DirectTarget's two that are no entry of algorithms().
 bool is_canonical(const std::string& algorithm);
+inline constexpr std::int64_t kCanonicalMicrobatches = 12;
 
 // The library itself, with the algorithm of its choice or with a certain one.
 class DirectTarget final : public CollectiveTarget {

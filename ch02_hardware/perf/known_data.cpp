@@ -34,11 +34,6 @@ void put(std::byte* to, DType dtype, double value) {
   }
 }
 
-bool reduces(Collective what) {
-  return what == Collective::kAllReduce || what == Collective::kReduce ||
-         what == Collective::kReduceScatter;
-}
-
 double combined(double a, double b, ReduceOp op, DType dtype) {
   if (dtype == DType::kBool) {
     const bool any = op == ReduceOp::kSum || op == ReduceOp::kMax;

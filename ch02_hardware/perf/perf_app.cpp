@@ -57,6 +57,42 @@ bool is_direct(const PerfAppOptions& options) {
   return own && options.via != "c10d";
 }
 
+// What cannot work is refused before anything is measured.
+void check_algorithm(const PerfAppOptions& given, const PerfOptions& options,
+                     int ranks) {
+  const std::string& name = given.algorithm;
+  if (name == "auto") return;
+  if (given.collective == "all") {
+    throw UsageError(fmt::format(
+        "--algorithm {} needs one --collective, such as all_reduce", name));
+  }
+  if (is_canonical(name)) {
+    if (given.collective != "all_reduce" || options.op != ReduceOp::kSum) {
+      throw UsageError(fmt::format(
+          "algorithm {} is a sum: --collective all_reduce -o sum", name));
+    }
+    if (name == "canonical" && kCanonicalMicrobatches % ranks != 0) {
+      throw UsageError(fmt::format(
+          "algorithm canonical shares {} microbatches evenly: {} ranks cannot",
+          kCanonicalMicrobatches, ranks));
+    }
+    if (name == "fixed_point" && options.dtype != DType::kFloat32 &&
+        options.dtype != DType::kBFloat16 && options.dtype != DType::kFloat16) {
+      throw UsageError(fmt::format("algorithm fixed_point does not sum {}",
+                                   to_string(options.dtype)));
+    }
+    return;
+  }
+  for (const Collective what : kMeasured) {
+    if (given.collective != to_string(what)) continue;
+    if (algorithm_by_name(what, name).needs == Needs::kSlots &&
+        options.max_bytes > SharedWindow::kSlotBytes) {
+      throw UsageError(fmt::format("algorithm {} goes up to -e {}", name,
+                                   SharedWindow::kSlotBytes));
+    }
+  }
+}
+
 nlohmann::ordered_json json_of(const std::optional<PerfResult>& half) {
   if (!half) return nullptr;
   nlohmann::ordered_json json = {{"time_us", half->time.mean_s * 1e6},
@@ -132,18 +168,7 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
       app.launch(), distributed,
       [&] {
         check_options(options, app.launch().world_size);
-        if (is_canonical(given.algorithm)) {
-          if (given.collective != "all_reduce") {
-            throw UsageError("algorithm " + given.algorithm +
-                             " is one of all_reduce: --collective all_reduce");
-          }
-        } else if (given.algorithm != "auto" && given.collective != "all") {
-          for (const Collective what : kMeasured) {
-            if (given.collective == to_string(what)) {
-              algorithm_by_name(what, given.algorithm);
-            }
-          }
-        }
+        check_algorithm(given, options, app.launch().world_size);
       },
       "ch02_collective_perf");
   DirectGroup own;

@@ -16,10 +16,6 @@
 namespace dai::hardware {
 namespace {
 
-bool reduces(Collective what) {
-  return what == Collective::kAllReduce || what == Collective::kReduce ||
-         what == Collective::kReduceScatter;
-}
 bool rooted(Collective what) {
   return what == Collective::kReduce || what == Collective::kBroadcast ||
          what == Collective::kGather || what == Collective::kScatter;

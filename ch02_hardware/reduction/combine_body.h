@@ -34,7 +34,7 @@ template <class T>
 struct Add {
   static T apply(T a, T b) {
     if constexpr (std::is_integral_v<T>) {  // wraps instead of undefined
-      using U = std::make_unsigned_t<T>;
+      using U = std::common_type_t<std::make_unsigned_t<T>, unsigned>;
       return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
     } else {
       return a + b;
@@ -45,7 +45,7 @@ template <class T>
 struct Multiply {
   static T apply(T a, T b) {
     if constexpr (std::is_integral_v<T>) {
-      using U = std::make_unsigned_t<T>;
+      using U = std::common_type_t<std::make_unsigned_t<T>, unsigned>;
       return static_cast<T>(static_cast<U>(a) * static_cast<U>(b));
     } else {
       return a * b;
@@ -160,10 +160,15 @@ void combine_arrays(void* into, const void* a, const void* b, std::size_t count,
 template <class Element>
 void divide_all(char* data, std::size_t count, int ranks) {
   constexpr std::size_t size = sizeof(typename Element::Memory);
-  const auto by = static_cast<typename Element::Number>(ranks);
+  using Number = typename Element::Number;
+  // A narrow integer may not hold the number of ranks.
+  using Wide =
+      std::conditional_t<std::is_integral_v<Number>, std::int64_t, Number>;
+  const auto by = static_cast<Wide>(ranks);
 #pragma GCC ivdep
   for (std::size_t i = 0; i < count; ++i) {
-    store<Element>(data + i * size, load<Element>(data + i * size) / by);
+    store<Element>(data + i * size,
+                   static_cast<Number>(load<Element>(data + i * size) / by));
   }
 }
 

@@ -47,12 +47,14 @@ void MessageEngine::send(int to, int tag, const void* data, std::size_t bytes,
   message.to = to;
   message.header = {tag, bytes};
   message.data = static_cast<const std::byte*>(data);
-  message.deadline = Clock::now() + timeout_;
   message.done = std::move(done);
+  std::exception_ptr over;
   {
     const std::lock_guard lock(mutex_);
-    new_sends_.push_back(std::move(message));
+    over = over_;
+    if (!over) new_sends_.push_back(std::move(message));
   }
+  if (over) return message.done(over, to);
   channels_->interrupt();
 }
 
@@ -65,10 +67,13 @@ void MessageEngine::receive(int from, int tag, void* data, std::size_t bytes,
   wanted.bytes = bytes;
   wanted.deadline = Clock::now() + timeout_;
   wanted.done = std::move(done);
+  std::exception_ptr over;
   {
     const std::lock_guard lock(mutex_);
-    new_receives_.push_back(std::move(wanted));
+    over = over_;
+    if (!over) new_receives_.push_back(std::move(wanted));
   }
+  if (over) return wanted.done(over, from);
   channels_->interrupt();
 }
 
@@ -121,6 +126,11 @@ void MessageEngine::accept_new() {
 bool MessageEngine::send_some(Peer& peer) {
   if (peer.out.empty()) return false;
   Sending& message = peer.out.front();
+  if (peer.broken) return false;  // look_at_peers() ends it
+  if (!message.tried) {
+    message.tried = true;
+    message.deadline = Clock::now() + timeout_;
+  }
   constexpr std::size_t head = sizeof(Header);
   std::size_t moved = 0;
   if (message.done_bytes == 0) channels_->start_outgoing(message.to);
@@ -146,8 +156,29 @@ bool MessageEngine::send_some(Peer& peer) {
   return true;
 }
 
+// Who waits for the message whose header has come. False: nobody does yet, and
+// it is too long to be kept.
+bool MessageEngine::find_receiver(int from, Peer& peer) {
+  peer.receiving.reset();
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+    if ((it->from != from && it->from != kAnyRank) ||
+        it->tag != peer.header.tag) {
+      continue;
+    }
+    peer.receiving = std::make_unique<Receiving>(std::move(*it));
+    waiting_.erase(it);
+    break;
+  }
+  const bool straight =
+      peer.receiving && peer.receiving->bytes == peer.header.bytes;
+  if (!peer.receiving && peer.header.bytes > kMostKeptBytes) return false;
+  if (!straight) peer.keeping.resize(peer.header.bytes);
+  return true;
+}
+
 bool MessageEngine::receive_some(int from, Peer& peer) {
-  if (!peer.header_whole) {
+  if (peer.broken) return false;
+  if (peer.header_bytes < sizeof(Header)) {
     if (peer.kept_bytes > kMostKeptBytes) return false;
     if (!peer.started) {
       channels_->start_incoming(from);
@@ -157,22 +188,13 @@ bool MessageEngine::receive_some(int from, Peer& peer) {
         from, reinterpret_cast<std::byte*>(&peer.header) + peer.header_bytes,
         sizeof(Header) - peer.header_bytes);
     peer.header_bytes += n;
+    if (n > 0) peer.last_came = Clock::now();
     if (peer.header_bytes < sizeof(Header)) return n > 0;
+  }
+  if (!peer.header_whole) {
+    if (!find_receiver(from, peer)) return false;
     peer.header_whole = true;
     peer.data_bytes = 0;
-    peer.receiving.reset();
-    for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-      if ((it->from != from && it->from != kAnyRank) ||
-          it->tag != peer.header.tag) {
-        continue;
-      }
-      peer.receiving = std::make_unique<Receiving>(std::move(*it));
-      waiting_.erase(it);
-      break;
-    }
-    if (!peer.receiving || peer.receiving->bytes != peer.header.bytes) {
-      peer.keeping.resize(peer.header.bytes);
-    }
     if (peer.header.bytes == 0) {
       end_message(from, peer);
     } else {
@@ -186,7 +208,7 @@ bool MessageEngine::receive_some(int from, Peer& peer) {
   const std::size_t n = channels_->try_receive(
       from, to + peer.data_bytes, peer.header.bytes - peer.data_bytes);
   peer.data_bytes += n;
-  if (straight && n > 0) peer.receiving->deadline = Clock::now() + timeout_;
+  if (n > 0) peer.last_came = Clock::now();
   if (peer.data_bytes == peer.header.bytes) end_message(from, peer);
   return n > 0;
 }
@@ -236,36 +258,41 @@ void MessageEngine::look_at_peers() {
     peer.gone_looks = away ? peer.gone_looks + 1 : 0;
     const bool gone = peer.gone_looks > 2;
     if (!gone) all_left = false;
-    const auto error = [&](bool late) {
-      return gone   ? peer_error(rank, fmt::format(
-                                         "rank {} {}", rank,
-                                         peer.left ? "left the group" : "died"))
-             : late ? silent(rank)
-                    : nullptr;
+    if (gone && !peer.broken) {
+      peer.broken =
+          peer_error(rank, fmt::format("rank {} {}", rank,
+                                       peer.left ? "left the group" : "died"));
+    }
+    // Silent since a receive was asked for, and since anything last came.
+    const auto late = [&](const Receiving& wanted) {
+      return std::max(wanted.deadline, peer.last_came + timeout_) < now;
     };
-    while (!peer.out.empty()) {
-      const auto why = error(peer.out.front().deadline < now);
-      if (!why) break;
+    if (!peer.broken && !peer.out.empty() && peer.out.front().tried &&
+        peer.out.front().deadline < now) {
+      peer.broken = peer_error(
+          rank, fmt::format("rank {} took nothing for {} s", rank, seconds));
+    }
+    if (!peer.broken && peer.receiving && late(*peer.receiving)) {
+      peer.broken = silent(rank);
+    }
+    while (peer.broken && !peer.out.empty()) {
       const Done done = std::move(peer.out.front().done);
       peer.out.pop_front();
-      done(why, rank);
+      done(peer.broken, rank);
     }
-    if (peer.receiving) {
-      if (const auto why = error(peer.receiving->deadline < now)) {
-        const auto wanted = std::move(peer.receiving);
-        peer.keeping.resize(peer.header.bytes);
-        wanted->done(why, rank);
-      }
+    if (peer.broken && peer.receiving) {
+      const auto wanted = std::move(peer.receiving);
+      wanted->done(peer.broken, rank);
     }
     for (auto it = waiting_.begin(); it != waiting_.end();) {
-      const auto why = it->from == rank ? error(it->deadline < now) : nullptr;
-      if (!why) {
+      const bool ends = it->from == rank && (peer.broken || late(*it));
+      if (!ends) {
         ++it;
         continue;
       }
       const Done done = std::move(it->done);
       it = waiting_.erase(it);
-      done(why, rank);
+      done(peer.broken ? peer.broken : silent(rank), rank);
     }
   }
   for (auto it = waiting_.begin(); it != waiting_.end();) {
@@ -284,7 +311,7 @@ void MessageEngine::look_at_peers() {
   }
 }
 
-void MessageEngine::loop() {
+void MessageEngine::run() {
   int empty_looks = 0;
   for (;;) {
     accept_new();
@@ -315,9 +342,39 @@ void MessageEngine::loop() {
   for (int rank = 0; rank < size_; ++rank) {
     if (rank != rank_) channels_->post(rank, note);
   }
-  const auto closed = std::make_exception_ptr(
+}
+
+void MessageEngine::loop() {
+  std::exception_ptr error = std::make_exception_ptr(
       std::runtime_error("the group was closed before this came"));
-  for (Receiving& wanted : waiting_) wanted.done(closed, -1);
+  try {
+    run();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  fail_all(error);
+}
+
+// Whoever asked gets an answer, and whoever asks from now on.
+void MessageEngine::fail_all(const std::exception_ptr& error) {
+  std::vector<Sending> sends;
+  std::vector<Receiving> receives;
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = error;
+    sends.swap(new_sends_);
+    receives.swap(new_receives_);
+  }
+  for (Sending& message : sends) message.done(error, message.to);
+  for (Receiving& wanted : receives) wanted.done(error, wanted.from);
+  for (Receiving& wanted : waiting_) wanted.done(error, wanted.from);
+  waiting_.clear();
+  for (Peer& peer : peers_) {
+    for (Sending& message : peer.out) message.done(error, message.to);
+    peer.out.clear();
+    if (peer.receiving) peer.receiving->done(error, -1);
+    peer.receiving.reset();
+  }
 }
 
 }  // namespace dai::hardware

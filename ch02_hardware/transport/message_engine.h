@@ -14,8 +14,11 @@
 // tag the first one is received first.
 //
 // A send is done when its bytes have left the caller's memory. Errors:
-// PeerError for a peer that is gone or silent for the time-out,
-// std::runtime_error when another size came than the receiver named.
+// PeerError for a peer that is gone, takes nothing of a message on its way for
+// the time-out, or sends nothing for as long while one is waited for;
+// std::runtime_error when another size came than the receiver named. After a
+// message that broke off in the middle nothing more goes to that peer, or comes
+// from it.
 
 #include <chrono>
 #include <cstddef>
@@ -61,7 +64,8 @@ class MessageEngine {
     Header header;
     const std::byte* data = nullptr;
     std::size_t done_bytes = 0;  // of header and data together
-    Clock::time_point deadline;
+    bool tried = false;          // it is at the head of the queue
+    Clock::time_point deadline;  // from then on, or from its last progress
     Done done;
   };
   struct Receiving {
@@ -87,11 +91,16 @@ class MessageEngine {
     std::vector<std::byte> keeping;
     std::deque<Kept> kept;
     std::size_t kept_bytes = 0;
+    Clock::time_point last_came;
     bool left = false;
-    int gone_looks = 0;  // in a row, at a peer that is gone
+    int gone_looks = 0;         // in a row, at a peer that is gone
+    std::exception_ptr broken;  // a message broke off: all the others, too
   };
 
   void loop();
+  void run();
+  void fail_all(const std::exception_ptr& error);
+  bool find_receiver(int from, Peer& peer);
   void accept_new();
   bool send_some(Peer& peer);
   bool receive_some(int from, Peer& peer);
@@ -111,6 +120,7 @@ class MessageEngine {
   std::vector<Sending> new_sends_;
   std::vector<Receiving> new_receives_;
   bool stopping_ = false;
+  std::exception_ptr over_;  // the thread has ended, with this error
   std::thread thread_;
 };
 

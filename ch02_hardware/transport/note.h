@@ -19,12 +19,13 @@ enum class NoteKind : std::uint8_t {
 };
 
 enum class Fault : std::uint8_t {
-  kDied,      // its process, or its connection, is gone
-  kLeft,      // it closed its transport
-  kNotHere,   // it has not called this collective
-  kSilent,    // it called it, and stopped answering within
-  kMismatch,  // it called something else
-  kStuck,     // it answers, but nothing moves
+  kDied,        // its process, or its connection, is gone
+  kLeft,        // it closed its transport
+  kNotHere,     // it has not called this collective
+  kSilent,      // it called it, and stopped answering within
+  kMismatch,    // it called something else
+  kStuck,       // it answers, but nothing moves
+  kUnreadable,  // its memory cannot be reached any more
 };
 
 struct Note {
@@ -38,7 +39,7 @@ struct Note {
   std::int32_t root = -1;
   std::int32_t about = -1;
   std::uint64_t sequence = 0;
-  std::uint64_t count = 0;
+  std::uint64_t count = 0;  // of kAbort: a bit for each of the first 64 ranks
   std::uint32_t algorithm = 0;
   std::uint32_t unused_too = 0;
   // Where the sender's data lies; or, of a pairwise call, how many bytes it

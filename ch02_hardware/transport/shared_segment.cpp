@@ -32,6 +32,17 @@ std::size_t whole_pages(std::size_t bytes) {
   return (bytes + 4095) / 4096 * 4096;
 }
 
+constexpr std::size_t kDoorBytes = (sizeof(Door) + 4095) / 4096 * 4096;
+constexpr std::size_t kKeyBytes = 4096;  // a page at the end, for the key
+
+std::size_t lane_bytes_for(int ranks) {
+  return whole_pages(sizeof(Lane)) + lane_size_for(ranks);
+}
+std::size_t bytes_for(int ranks) {
+  return ranks * kDoorBytes + ranks * (ranks - 1) * lane_bytes_for(ranks) +
+         kKeyBytes;
+}
+
 [[noreturn]] void fail(const std::string& what) {
   throw std::runtime_error(fmt::format("shared memory: {}: {}", what,
                                        std::generic_category().message(errno)));
@@ -70,36 +81,30 @@ SharedSegment::SharedSegment(int ranks, int fd)
       fd_(fd),
       processes_(ranks, 0) {
   const int how = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-  void* const at =
-      mmap(nullptr, total_bytes(), PROT_READ | PROT_WRITE, how, fd, 0);
+  const std::size_t bytes = bytes_for(ranks);
+  void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, how, fd, 0);
   if (at == MAP_FAILED) {
     const int error = errno;
     if (fd >= 0) close(fd);
     errno = error;
-    fail(fmt::format("cannot map {} bytes", total_bytes()));
+    fail(fmt::format("cannot map {} bytes", bytes));
   }
   memory_ = static_cast<std::byte*>(at);
 }
 
 SharedSegment::~SharedSegment() {
-  munmap(memory_, total_bytes());
+  munmap(memory_, bytes_for(ranks_));
   if (fd_ >= 0) close(fd_);
 }
 
-std::size_t SharedSegment::door_at(int rank) const {
-  return rank * whole_pages(sizeof(Door));
-}
 std::size_t SharedSegment::lane_at(int from, int to) const {
-  const std::size_t each = whole_pages(sizeof(Lane)) + lane_size_;
-  return door_at(ranks_) + (from * ranks_ + to) * each;
-}
-// Untouched pages cost nothing, such as the lanes of ranks to themselves.
-std::size_t SharedSegment::total_bytes() const {
-  return lane_at(ranks_, 0) + 4096;
+  const int others_before = to < from ? to : to - 1;
+  return ranks_ * kDoorBytes +
+         (from * (ranks_ - 1) + others_before) * lane_bytes_for(ranks_);
 }
 
 Door& SharedSegment::door(int rank) {
-  return *std::launder(reinterpret_cast<Door*>(memory_ + door_at(rank)));
+  return *std::launder(reinterpret_cast<Door*>(memory_ + rank * kDoorBytes));
 }
 Lane& SharedSegment::lane(int from, int to) {
   return *std::launder(reinterpret_cast<Lane*>(memory_ + lane_at(from, to)));
@@ -113,6 +118,47 @@ std::shared_ptr<SharedSegment> SharedSegment::of_threads(int ranks) {
   return std::shared_ptr<SharedSegment>(new SharedSegment(ranks, -1));
 }
 
+std::string SharedSegment::create(int ranks,
+                                  std::shared_ptr<SharedSegment>& segment) {
+  Fd file{memfd_create("dai-collectives", MFD_CLOEXEC)};
+  if (file.fd < 0) fail("memfd_create");
+  const std::string key = random_key();
+  const auto bytes = static_cast<off_t>(bytes_for(ranks));
+  // Allocated now: memory that runs out later would be a SIGBUS.
+  errno = posix_fallocate(file.fd, 0, bytes);
+  if (errno != 0) fail(fmt::format("{} bytes", bytes));
+  const int fd = file.release();
+  segment.reset(new SharedSegment(ranks, fd));
+  std::memcpy(segment->memory_ + bytes - kKeyBytes, key.data(), key.size());
+  lock_byte(fd, 0);
+  return fmt::format("{} {} {}", getpid(), fd, key);
+}
+
+std::shared_ptr<SharedSegment> SharedSegment::open_invited(
+    int rank, int ranks, const std::string& invitation) {
+  long process = 0;
+  int number = -1;
+  char key[33] = {};
+  if (std::sscanf(invitation.c_str(), "%ld %d %32s", &process, &number, key) !=
+      3) {
+    throw std::runtime_error("shared memory: rank 0 has none");
+  }
+  const std::string path = fmt::format("/proc/{}/fd/{}", process, number);
+  Fd file{open(path.c_str(), O_RDWR | O_CLOEXEC)};
+  if (file.fd < 0) fail(path);
+  const auto bytes = static_cast<off_t>(bytes_for(ranks));
+  char found[33] = {};
+  if (pread(file.fd, found, 32, bytes - kKeyBytes) != 32 ||
+      std::strcmp(found, key) != 0) {
+    throw std::runtime_error("shared memory: " + path +
+                             " is another process's file");
+  }
+  lock_byte(file.fd, rank);
+  return std::shared_ptr<SharedSegment>(
+      new SharedSegment(ranks, file.release()));
+}
+
+// Whatever fails on one rank, all of them ask the bootstrap twice.
 std::shared_ptr<SharedSegment> SharedSegment::of_processes(
     int rank, int ranks, const Bootstrap& bootstrap) {
   // Yama lets a process be read by relatives of the one named here: the
@@ -120,52 +166,19 @@ std::shared_ptr<SharedSegment> SharedSegment::of_processes(
   prctl(PR_SET_PTRACER, getppid());
 
   std::shared_ptr<SharedSegment> segment;
-  std::string invitation, problem;
-  if (rank == 0) {
-    Fd file{memfd_create("dai-collectives", MFD_CLOEXEC)};
-    if (file.fd < 0) fail("memfd_create");
-    const std::string key = random_key();
-    const SharedSegment layout(ranks, -1);
-    // Allocated now: memory that runs out later would be a SIGBUS.
-    const auto bytes = static_cast<off_t>(layout.total_bytes());
-    if (const int error = posix_fallocate(file.fd, 0, bytes)) {
-      errno = error;
-      problem = fmt::format("{} bytes of shared memory: {}", bytes,
-                            std::generic_category().message(error));
-    } else {
-      const int fd = file.release();
-      segment.reset(new SharedSegment(ranks, fd));
-      std::memcpy(segment->memory_ + bytes - 4096, key.data(), key.size());
-      invitation = fmt::format("{} {} {}", getpid(), fd, key);
+  std::string invitation, mine = std::to_string(getpid());
+  const auto attempt = [&](auto what) {
+    try {
+      what();
+    } catch (const std::exception& error) {
+      mine = fmt::format("! {}", error.what());
     }
-  }
+  };
+  if (rank == 0) attempt([&] { invitation = create(ranks, segment); });
   const std::string invited = bootstrap(invitation).front();
-  if (rank != 0 && !invited.empty()) {
-    long process = 0;
-    int number = -1;
-    char key[33] = {};
-    if (std::sscanf(invited.c_str(), "%ld %d %32s", &process, &number, key) !=
-        3) {
-      throw std::runtime_error("shared memory: rank 0 sent: " + invited);
-    }
-    const std::string path = fmt::format("/proc/{}/fd/{}", process, number);
-    Fd file{open(path.c_str(), O_RDWR | O_CLOEXEC)};
-    const SharedSegment layout(ranks, -1);
-    const auto bytes = static_cast<off_t>(layout.total_bytes());
-    char found[33] = {};
-    if (file.fd < 0) {
-      problem =
-          fmt::format("{}: {}", path, std::generic_category().message(errno));
-    } else if (pread(file.fd, found, 32, bytes - 4096) != 32 ||
-               std::strcmp(found, key) != 0) {
-      problem = path + " is another process's file";
-    } else {
-      segment.reset(new SharedSegment(ranks, file.release()));
-    }
+  if (rank != 0) {
+    attempt([&] { segment = open_invited(rank, ranks, invited); });
   }
-  if (segment) lock_byte(segment->fd_, rank);
-  const std::string mine =
-      problem.empty() ? std::to_string(getpid()) : "! " + problem;
   const auto all = bootstrap(mine);
   for (int r = 0; r < ranks; ++r) {
     if (all[r].starts_with("! ")) {

@@ -7,7 +7,8 @@
 // nothing can be left behind under /dev/shm, nor does the size of /dev/shm
 // (64 MB in most containers) matter.
 //
-//   layout: for each rank a door, for each ordered pair of ranks a lane
+//   layout: for each rank a door, for each ordered pair of ranks a lane; 32 MB
+//   of lanes, more beyond 45 ranks (16 KiB each)
 //
 // A lane is a ring of bytes and a ring of notes with one writer and one reader.
 
@@ -80,10 +81,13 @@ class SharedSegment {
   int process_of(int rank) const { return processes_[rank]; }
 
  private:
-  SharedSegment(int ranks, int fd);
-  std::size_t door_at(int rank) const;
+  SharedSegment(int ranks, int fd);  // takes the descriptor
   std::size_t lane_at(int from, int to) const;
-  std::size_t total_bytes() const;
+
+  // Rank 0's half of of_processes(): what the others need to open it.
+  static std::string create(int ranks, std::shared_ptr<SharedSegment>& made);
+  static std::shared_ptr<SharedSegment> open_invited(
+      int rank, int ranks, const std::string& invitation);
 
   const int ranks_;
   const std::size_t lane_size_;

@@ -48,6 +48,7 @@ ShmChannels::ShmChannels(int rank, std::shared_ptr<SharedSegment> segment)
       door_(segment_->door(rank)),
       ends_(segment_->ranks()) {
   for (int peer = 0; peer < segment_->ranks(); ++peer) {
+    if (peer == rank) continue;  // it sends itself nothing
     ends_[peer].out = &segment_->lane(rank, peer);
     ends_[peer].out_bytes = segment_->lane_bytes(rank, peer);
     ends_[peer].in = &segment_->lane(peer, rank);
@@ -59,12 +60,16 @@ std::size_t ShmChannels::try_send(int to, const std::byte* data,
                                   std::size_t bytes) {
   Ends& ends = ends_[to];
   const std::size_t size = segment_->lane_size();
-  std::size_t room = size - (ends.written - ends.read_by_peer);
+  // The start of a message may lie beyond a lane that is full: then there is
+  // less than no room.
+  const auto room_left = [&] {
+    const std::uint64_t used = ends.written - ends.read_by_peer;
+    return used < size ? static_cast<std::size_t>(size - used) : 0;
+  };
+  std::size_t room = room_left();
   if (room < std::min(bytes, kPiece)) {
     ends.read_by_peer = ends.out->read.load();
-    // The reader may have skipped to the line where our message starts.
-    ends.read_by_peer = std::min(ends.read_by_peer, ends.written);
-    room = size - (ends.written - ends.read_by_peer);
+    room = room_left();
   }
   const std::size_t at = ends.written % size;
   std::size_t n = std::min({bytes, room, kPiece, size - at});

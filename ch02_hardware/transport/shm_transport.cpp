@@ -69,6 +69,8 @@ class ShmTransport final : private OwnedChannels,
 
   // SharedWindow.
   std::byte* next_slot() override {
+    // It was shown two collectives ago: who has begun the last one has read it.
+    wait_for_all();
     return segment_->door(rank()).slots[(sequence() + 1) % 2];
   }
   const std::byte* slot(int peer) const override {
@@ -78,10 +80,6 @@ class ShmTransport final : private OwnedChannels,
   void read_input(int peer, std::size_t offset, void* into,
                   std::size_t bytes) override {
     copy(peer, call_address(peer, true) + offset, into, bytes, false);
-  }
-  void read_output(int peer, std::size_t offset, void* into,
-                   std::size_t bytes) override {
-    copy(peer, call_address(peer, false) + offset, into, bytes, false);
   }
   void write_output(int peer, std::size_t offset, const void* from,
                     std::size_t bytes) override {
@@ -137,8 +135,7 @@ class ShmTransport final : private OwnedChannels,
     // Its process is gone, or going: then idle() says so in its own words.
     const auto until = std::chrono::steady_clock::now() + milliseconds(200);
     while (std::chrono::steady_clock::now() < until) idle(peer);
-    throw PeerError(peer, fmt::format("the memory of rank {}: {}", peer,
-                                      std::generic_category().message(error)));
+    fail(Fault::kUnreadable, {peer});
   }
 
   const std::shared_ptr<SharedSegment> segment_;

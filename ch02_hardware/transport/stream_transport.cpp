@@ -34,41 +34,6 @@ void relax(bool shares_core) {
 #endif
 }
 
-}  // namespace
-
-const char* to_string(Collective what) {
-  switch (what) {
-    case Collective::kAllReduce:
-      return "all_reduce";
-    case Collective::kReduce:
-      return "reduce";
-    case Collective::kBroadcast:
-      return "broadcast";
-    case Collective::kAllGather:
-      return "all_gather";
-    case Collective::kReduceScatter:
-      return "reduce_scatter";
-    case Collective::kGather:
-      return "gather";
-    case Collective::kScatter:
-      return "scatter";
-    case Collective::kAllToAll:
-      return "all_to_all";
-    case Collective::kBarrier:
-      return "barrier";
-    case Collective::kSendReceive:
-      return "sendrecv";
-  }
-  return "unknown";
-}
-
-namespace {
-
-bool reduces(Collective what) {
-  return what == Collective::kAllReduce || what == Collective::kReduce ||
-         what == Collective::kReduceScatter;
-}
-
 // "all_reduce(float32[1024], sum)"
 std::string describe(const Note& call) {
   std::string text = to_string(call.what);
@@ -190,14 +155,18 @@ void StreamTransport::read_notes(int peer) {
         note.about = peer;
         channels_.post(peer, note);
         break;
-      case NoteKind::kAbort:
-        give_up(note.about, note.fault,
-                fmt::format("{} (found by rank {})",
-                            note.about == rank_
-                                ? "the others blame this rank: " +
-                                      said_of(note.fault, {note.about})
-                                : said_of(note.fault, {note.about}),
-                            peer));
+      case NoteKind::kAbort: {
+        std::vector<int> culprits;
+        for (int rank = 0; rank < std::min(size_, 64); ++rank) {
+          if (note.count >> rank & 1) culprits.push_back(rank);
+        }
+        if (culprits.empty() && note.about >= 0) culprits = {note.about};
+        give_up(culprits, note.fault,
+                fmt::format(
+                    "{}{} (found by rank {})",
+                    note.about == rank_ ? "the others blame this rank: " : "",
+                    said_of(note.fault, culprits), peer));
+      }
       case NoteKind::kGoodbye:
         peers_[peer].left = true;
         break;
@@ -288,7 +257,10 @@ void StreamTransport::exchange(std::span<const Outgoing> outgoing,
 
 void StreamTransport::reset_idle() {
   idle_rounds_ = 0;
-  suspected_ = false;
+  if (suspected_) {
+    for (Peer& peer : peers_) peer.suspected = false;
+    suspected_ = false;
+  }
   if (idle_since_) {
     idle_since_.reset();
     asked_ = false;
@@ -305,12 +277,12 @@ void StreamTransport::look_for_the_dead(int waiting_for) {
     const bool needed = peer == waiting_for || that.heard < sequence_;
     if (!that.left && channels_.dead(peer)) {
       read_notes(peer);  // its last words may have come between the two looks
-      if (!that.left && suspected_) fail(Fault::kDied, {peer});
-      if (!that.left) suspected_ = true;
+      if (!that.left && that.suspected) fail(Fault::kDied, {peer});
+      if (!that.left) that.suspected = suspected_ = true;
     }
     if (that.left && needed) {
-      if (suspected_) fail(Fault::kLeft, {peer});
-      suspected_ = true;
+      if (that.suspected) fail(Fault::kLeft, {peer});
+      that.suspected = suspected_ = true;
     }
   }
 }
@@ -389,6 +361,8 @@ std::string StreamTransport::said_of(Fault fault,
       return fmt::format("{} stopped answering for {} s", who, seconds);
     case Fault::kMismatch:
       return who + " called something else";
+    case Fault::kUnreadable:
+      return "the memory of " + who + " cannot be reached any more";
     case Fault::kStuck:
       return fmt::format("nothing came from {} for {} s", who, seconds);
   }
@@ -411,20 +385,23 @@ void StreamTransport::fail(Fault fault, std::vector<int> culprits) {
       said = fmt::format("rank {} uses another algorithm", other);
     }
   }
-  give_up(culprits.empty() ? -1 : culprits.front(), fault, said);
+  give_up(culprits, fault, said);
 }
 
 // Passed on by everybody who hears of it, so that no rank sees another one
 // leave before it knows why.
-void StreamTransport::give_up(int culprit, Fault fault,
+void StreamTransport::give_up(const std::vector<int>& culprits, Fault fault,
                               const std::string& said) {
-  broken_by_ = culprit;
+  broken_by_ = culprits.empty() ? -1 : culprits.front();
   broken_ = fmt::format("{} on rank {}: {}", name_of_call(), rank_, said);
   Note note;
   note.kind = NoteKind::kAbort;
   note.fault = fault;
-  note.about = culprit;
+  note.about = broken_by_;
   note.sequence = sequence_;
+  for (const int rank : culprits) {
+    if (rank < 64) note.count |= std::uint64_t{1} << rank;
+  }
   for (int peer = 0; peer < size_; ++peer) {
     if (peer != rank_) channels_.post(peer, note);
   }

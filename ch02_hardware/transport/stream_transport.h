@@ -50,6 +50,8 @@ class StreamTransport : public Transport {
     return peer == rank_ ? mine_ : peers_[peer].call;
   }
   std::uint64_t sequence() const { return sequence_; }
+  // Tells all ranks, throws PeerError, and is of no use afterwards.
+  [[noreturn]] void fail(Fault fault, std::vector<int> culprits);
   // Turns the wheel while a condition of the medium's own is waited for, in
   // which `waiting_for` has to move.
   void idle(int waiting_for);
@@ -65,6 +67,7 @@ class StreamTransport : public Transport {
     std::optional<Note> ahead;  // the one after mine
     bool alive = false;         // answered since we asked
     bool left = false;
+    bool suspected = false;  // looked gone, once
   };
   bool all_heard();
   void read_notes(int peer);
@@ -74,8 +77,8 @@ class StreamTransport : public Transport {
   void reset_idle();
   void look_for_the_dead(int waiting_for);
   [[noreturn]] void give_verdict(int waiting_for);
-  [[noreturn]] void fail(Fault fault, std::vector<int> culprits);
-  [[noreturn]] void give_up(int culprit, Fault fault, const std::string& said);
+  [[noreturn]] void give_up(const std::vector<int>& culprits, Fault fault,
+                            const std::string& said);
   std::string name_of_call() const;
   std::string said_of(Fault fault, const std::vector<int>& culprits) const;
 
@@ -95,7 +98,7 @@ class StreamTransport : public Transport {
   int idle_rounds_ = 0;
   std::uint32_t rounds_ = 0;
   bool asked_ = false;
-  bool suspected_ = false;  // somebody is gone who may be waited for
+  bool suspected_ = false;  // any of them
   std::optional<Clock::time_point> idle_since_;
   Clock::time_point looked_at_;
   std::vector<std::size_t> sent_, received_;  // bytes, of this exchange

@@ -149,8 +149,10 @@ class TcpChannels final : public Channels {
  private:
   std::size_t receive(Peer& peer, std::byte* data, std::size_t bytes) {
     const ssize_t n = ::recv(peer.data.get(), data, bytes, MSG_DONTWAIT);
-    peer.wants_in = n < 0 && would_block(errno);
-    if (n == 0 || (n < 0 && !peer.wants_in)) peer.gone = true;
+    const bool empty = n < 0 && would_block(errno);
+    if (n == 0 || (n < 0 && !empty)) peer.gone = true;
+    // Less than asked for may be less than an element: there is more to come.
+    peer.wants_in = empty || (n > 0 && static_cast<std::size_t>(n) < bytes);
     return n > 0 ? static_cast<std::size_t>(n) : 0;
   }
   void flush(Peer& peer) {

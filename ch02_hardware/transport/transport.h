@@ -14,7 +14,8 @@
 //
 // begin() tells every rank which collective this one calls. No byte is received
 // before all ranks have called the same: a rank with another size, type,
-// reduction or root is named while all data is still as it was.
+// reduction or root is named while all data is still as it was. (A root that
+// only sends waits for nobody, and may have copied its own input by then.)
 //
 // Errors: PeerError. Nobody waits longer than the time-out, all survivors name
 // the same rank, and the transport is of no use afterwards. One owner thread.
@@ -43,6 +44,7 @@ enum class Collective : std::uint8_t {
   kSendReceive,
 };
 const char* to_string(Collective what);  // "all_reduce"
+bool reduces(Collective what);
 
 // Bytes between this rank and one other.
 struct PairBytes {
@@ -151,8 +153,6 @@ class SharedWindow {
   // [offset, offset + bytes) of that rank's input, or output.
   virtual void read_input(int rank, std::size_t offset, void* into,
                           std::size_t bytes) = 0;
-  virtual void read_output(int rank, std::size_t offset, void* into,
-                           std::size_t bytes) = 0;
   virtual void write_output(int rank, std::size_t offset, const void* from,
                             std::size_t bytes) = 0;
   // Returns when every rank of the window has come here: its memory is then

@@ -168,14 +168,14 @@ class ConfigureRefuses(Copy):
         self.assert_configure_refuses("ch01_new has no smoke test")
 
     def test_arrow_that_points_up(self):
-        chapter = self.root / "ch02_hardware"
+        chapter = self.root / "ch02_hardware/early"
         chapter.mkdir()
         (chapter / "ring.cpp").write_text("int ring() { return 0; }\n")
         (chapter / "ring.h").write_text("#pragma once\nint ring();\n")
         (chapter / "CMakeLists.txt").write_text(
             "dai_library(ch02_ring SOURCES ring.cpp HEADERS ring.h)\n")
         with open(self.root / "common/CMakeLists.txt", "a") as lists:
-            lists.write("add_subdirectory(../ch02_hardware early)\n"
+            lists.write("add_subdirectory(../ch02_hardware/early early)\n"
                         "dai_check_arrows(common dai::ch02_ring)\n")
         self.assert_configure_refuses("arrows point down")
 

@@ -75,6 +75,14 @@ TEST(Combine, AverageDividesAndIntegersTruncate) {
     kernels.divide_array(i.data(), 2, DType::kInt64, 2);
     EXPECT_EQ(i, (std::vector<std::int64_t>{3, -3}));
   }
+  for (const CombineKernels& kernels : combine_kernels()) {
+    std::vector<std::int8_t> narrow = {100, -100};
+    kernels.divide_array(narrow.data(), 2, DType::kInt8, 256);
+    EXPECT_EQ(narrow, (std::vector<std::int8_t>{0, 0}));
+    const std::vector<std::int16_t> low = {-1};
+    EXPECT_EQ(combined(kernels, low, low, DType::kInt16, ReduceOp::kProduct),
+              (std::vector<std::int16_t>{1}));
+  }
   EXPECT_THROW(check_reduction(DType::kBool, ReduceOp::kAvg),
                std::invalid_argument);
 }

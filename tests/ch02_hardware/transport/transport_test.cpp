@@ -88,6 +88,60 @@ TEST_P(OnMedium, TheOrderOfACombinationIsTheCallers) {
   EXPECT_THAT(said, Each(IsEmpty()));
 }
 
+// Thousands of messages shorter than a cache line, each at a line of its own,
+// then more than any buffer holds to a rank that is not looking.
+TEST_P(OnMedium, ManyShortMessagesLeaveTheBuffersInOrder) {
+  const auto said =
+      on_ranks({.medium = GetParam(), .ranks = 2}, [](Transport& t) {
+        t.begin({});
+        const std::size_t n = 300'000;
+        std::vector<int> large(n, 0);
+        if (t.rank() == 0) {
+          std::iota(large.begin(), large.end(), 0);
+          for (int i = 0; i < 20'000; ++i) t.send(1, &i, 1 + i % 4);
+          t.send(1, large.data(), 4 * n);
+        } else {
+          for (int i = 0; i < 20'000; ++i) {
+            int come = 0;
+            t.receive(0, &come, 1 + i % 4);
+            const int mask = i % 4 == 3 ? -1 : (1 << 8 * (1 + i % 4)) - 1;
+            expect(come == (i & mask), "short message " + std::to_string(i));
+          }
+          std::this_thread::sleep_for(50ms);
+          t.receive(0, large.data(), 4 * n);
+          for (std::size_t i = 0; i < n; ++i) {
+            expect(large[i] == static_cast<int>(i), "the large message");
+          }
+        }
+      });
+  EXPECT_THAT(said, Each(IsEmpty()));
+}
+
+// A slot must not be written while a rank that has fallen behind still reads
+// what was in it: the fast one sends only in between, and waits for nobody.
+TEST_P(OnMedium, ASlotIsNotWrittenBeforeAllHaveReadIt) {
+  const auto said =
+      on_ranks({.medium = GetParam(), .ranks = 2}, [](Transport& t) {
+        SharedWindow* const window = t.window();
+        if (!window) return;
+        for (char round = 1; round < 4; ++round) {
+          std::memset(window->next_slot(), round, 64);
+          t.begin({});
+          t.wait_for_all();
+          if (t.rank() == 1) std::this_thread::sleep_for(20ms);
+          expect(window->slot(0)[5] == static_cast<std::byte>(round),
+                 "the slot of round " + std::to_string(round));
+          t.begin({});  // one in which rank 0 hears nothing
+          char token = 0;
+          if (t.rank() == 0)
+            t.send(1, &token, 1);
+          else
+            t.receive(0, &token, 1);
+        }
+      });
+  EXPECT_THAT(said, Each(IsEmpty()));
+}
+
 TEST_P(OnMedium, AGroupCountsItsRanksAnew) {
   const auto said =
       on_ranks({.medium = GetParam(), .ranks = 4}, [](Transport& t) {
@@ -276,6 +330,74 @@ TEST(MessageEngine, SilenceEndsAtTheTimeOut) {
   over = true;
   silent.join();
   EXPECT_EQ(said, "nothing came from rank 1 for 0.2 s");
+}
+
+// A receiver of 8 MB that stops in the middle: the message that broke off
+// fails, and so do those behind it, instead of being read as its rest.
+TEST(MessageEngine, AMessageThatBreaksOffEndsTheWayToThatPeer) {
+  Meeting meeting(2);
+  std::atomic<bool> over{false};
+  std::thread deaf([&] {
+    const auto channels = connect_tcp_channels(tcp(1, 2), meeting.of(1));
+    while (!over) std::this_thread::sleep_for(1ms);
+  });
+  std::vector<std::string> said(2);
+  {
+    MessageEngine engine(0, 2, connect_tcp_channels(tcp(0, 2), meeting.of(0)),
+                         300ms);
+    std::vector<char> large(64 << 20, 'x');
+    std::atomic<int> done{0};
+    for (int i = 0; i < 2; ++i) {
+      engine.send(1, i, large.data(), large.size(),
+                  [&, i](std::exception_ptr error, int) {
+                    try {
+                      if (error) std::rethrow_exception(error);
+                    } catch (const std::exception& e) {
+                      said[i] = e.what();
+                    }
+                    ++done;
+                  });
+    }
+    while (done < 2) std::this_thread::sleep_for(1ms);
+  }
+  over = true;
+  deaf.join();
+  EXPECT_THAT(said, Each("rank 1 took nothing for 0.3 s"));
+}
+
+// Closing answers everybody, also who has half of a message.
+TEST(MessageEngine, ClosingFailsWhatIsStillWaitedFor) {
+  Meeting meeting(2);
+  std::atomic<bool> over{false};
+  std::thread half([&] {
+    const auto channels = connect_tcp_channels(tcp(1, 2), meeting.of(1));
+    // A header for 100 bytes of tag 4, and ten of them.
+    const std::int64_t header[2] = {4, 100};
+    std::byte data[10] = {};
+    channels->try_send(0, reinterpret_cast<const std::byte*>(header), 16);
+    channels->try_send(0, data, 10);
+    while (!over) std::this_thread::sleep_for(1ms);
+  });
+  std::vector<std::string> said(2);
+  char room[2][100];
+  {
+    MessageEngine engine(0, 2, connect_tcp_channels(tcp(0, 2), meeting.of(0)),
+                         20s);
+    for (int i = 0; i < 2; ++i) {
+      engine.receive(1, 4 + i, room[i], 100,
+                     [&, i](std::exception_ptr error, int) {
+                       try {
+                         if (error) std::rethrow_exception(error);
+                       } catch (const std::exception& e) {
+                         said[i] = e.what();
+                       }
+                     });
+    }
+    std::this_thread::sleep_for(100ms);
+  }
+  over = true;
+  half.join();
+  EXPECT_THAT(said, Each("the group was closed before this came"));
 }
 
 }  // namespace
