@@ -52,11 +52,37 @@ hardware::Medium medium_from(const std::string& name) {
       fmt::format("DAI_MEDIUM={}: accepted are auto, shm and tcp", name));
 }
 
-const CollectiveModel& model_from(const std::string& file) {
-  if (file.empty()) return CollectiveModel::built_in();
-  static std::optional<CollectiveModel> model;
-  model = CollectiveModel::from_json(read_file(file), "'" + file + "'");
-  return *model;
+struct Environment {
+  std::string algorithms;
+  // Lives as long as the process: communicators refer to it.
+  const CollectiveModel* model = nullptr;
+};
+
+// Read once; a file that is wrong is wrong each time.
+const Environment& read_environment() {
+  static const Environment environment = [] {
+    Environment read;
+    read.algorithms = from_environment("DAI_ALGORITHM");
+    hardware::Communicator::check_names(read.algorithms);
+    read.model = &CollectiveModel::built_in();
+    const std::string file = from_environment("DAI_COLLECTIVE_MODEL");
+    if (file.empty()) return read;
+    std::string text;
+    try {
+      text = read_file(file);
+    } catch (const std::exception& error) {
+      throw UsageError(fmt::format("DAI_COLLECTIVE_MODEL: {}", error.what()));
+    }
+    read.model =
+        new CollectiveModel(CollectiveModel::from_json(text, "'" + file + "'"));
+    return read;
+  }();
+  return environment;
+}
+
+void check_environment() {
+  medium_from(from_environment("DAI_MEDIUM"));
+  read_environment();
 }
 
 MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
@@ -75,9 +101,8 @@ MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
   }
   hardware::Connection connection = connect_nodes(nodes, bootstrap);
   auto group = std::make_unique<hardware::Communicator>(
-      std::move(connection.transport),
-      model_from(from_environment("DAI_COLLECTIVE_MODEL")));
-  group->insist(from_environment("DAI_ALGORITHM"));
+      std::move(connection.transport), *read_environment().model);
+  group->insist(read_environment().algorithms);
   auto messages = std::make_unique<hardware::MessageEngine>(
       options.rank, options.size,
       connect_node_channels(nodes, bootstrap, nullptr), options.timeout);
@@ -90,7 +115,7 @@ MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
 }  // namespace
 
 extern "C" const CollectivesLibrary* dai_collectives_library() {
-  static const CollectivesLibrary library{make_backend};
+  static const CollectivesLibrary library{check_environment, make_backend};
   return &library;
 }
 

@@ -176,7 +176,7 @@ void explore(App& app, const ExplorerOptions& options) {
   auto direct = connect_direct(app.launch(), group,
                                {.medium = options.medium,
                                 .interface = options.distributed.interface,
-                                .model_file = "",
+                                .model = nullptr,
                                 .timeout_s = options.distributed.timeout_s});
   app.print(fmt::format("# {}\n", direct.description));
   CurveOptions sweep;

@@ -28,27 +28,43 @@ void Communicator::run(const UnevenOperands& all_to_all) {
   pairwise_all_to_all_uneven(all_to_all, *transport_);
 }
 
-void Communicator::insist(const std::string& algorithms) {
+namespace {
+
+// Calls found(algorithm) for each of "all_reduce=ring,broadcast=pipelined".
+template <class Found>
+void for_each_name(const std::string& algorithms, Found&& found) {
   std::istringstream all(algorithms);
   for (std::string one; std::getline(all, one, ',');) {
     const auto equals = one.find('=');
     const std::string collective = one.substr(0, equals);
-    const Algorithm* found = nullptr;
+    const Algorithm* named = nullptr;
     for (const Algorithm& algorithm : hardware::algorithms()) {
       if (collective != to_string(algorithm.collective)) continue;
-      found = &algorithm_by_name(
+      named = &algorithm_by_name(
           algorithm.collective,
           equals == std::string::npos ? "" : one.substr(equals + 1));
       break;
     }
-    if (!found) {
+    if (!named) {
       throw UsageError(
           fmt::format("algorithms {}: expected COLLECTIVE=ALGORITHM, such as "
                       "all_reduce=ring",
                       one));
     }
-    insisted_[static_cast<int>(found->collective)] = found;
+    found(*named);
   }
+}
+
+}  // namespace
+
+void Communicator::insist(const std::string& algorithms) {
+  for_each_name(algorithms, [&](const Algorithm& algorithm) {
+    insisted_[static_cast<int>(algorithm.collective)] = &algorithm;
+  });
+}
+
+void Communicator::check_names(const std::string& algorithms) {
+  for_each_name(algorithms, [](const Algorithm&) {});
 }
 
 }  // namespace dai::hardware

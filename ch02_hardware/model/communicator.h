@@ -32,6 +32,8 @@ class Communicator {
   // "all_reduce=ring,broadcast=pipelined"; empty: nothing changes. Throws
   // UsageError for a name that does not exist.
   void insist(const std::string& algorithms);
+  // Throws as insist() would.
+  static void check_names(const std::string& algorithms);
 
  private:
   const std::unique_ptr<Transport> transport_;

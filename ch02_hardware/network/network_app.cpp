@@ -116,7 +116,7 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
   auto direct = connect_direct(app.launch(), group,
                                {.medium = options.medium,
                                 .interface = options.distributed.interface,
-                                .model_file = "",
+                                .model = nullptr,
                                 .timeout_s = options.distributed.timeout_s});
   Transport& t = direct.communicator->transport();
   const int ranks = t.size();

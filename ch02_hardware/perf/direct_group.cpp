@@ -56,6 +56,20 @@ Connection connect_mpi(const LaunchContext& launch, const NodeOptions& nodes) {
 
 }  // namespace
 
+std::shared_ptr<const CollectiveModel> load_model(const std::string& file) {
+  if (file.empty()) {
+    return std::make_shared<const CollectiveModel>(CollectiveModel::built_in());
+  }
+  std::string text;
+  try {
+    text = read_file(file);
+  } catch (const std::exception& error) {
+    throw UsageError(error.what());
+  }
+  return std::make_shared<const CollectiveModel>(
+      CollectiveModel::from_json(text, "'" + file + "'"));
+}
+
 DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
                            const DirectOptions& options) {
   const Bootstrap bootstrap = [&](const std::string& mine) {
@@ -87,11 +101,7 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
                       ? choose_address(launch, hosts)
                       : address_of_interface(options.interface);
   DirectGroup direct;
-  direct.model = std::make_shared<const CollectiveModel>(
-      options.model_file.empty()
-          ? CollectiveModel::built_in()
-          : CollectiveModel::from_json(read_file(options.model_file),
-                                       "'" + options.model_file + "'"));
+  direct.model = options.model ? options.model : load_model("");
   direct.node_names = names;
   Connection connection =
       mpi ? connect_mpi(launch, nodes) : connect_nodes(nodes, bootstrap);

@@ -24,10 +24,15 @@ namespace dai::hardware {
 struct DirectOptions {
   std::string medium = "auto";  // auto, shm, tcp, mpi (under mpirun)
   std::string interface;        // for tcp between nodes; empty: chosen
-  std::string model_file;       // of ch02_collective_explorer --fit
+  // From load_model(), before the ranks agree to start; null: the built-in one.
+  std::shared_ptr<const CollectiveModel> model;
   std::int64_t timeout_s = 60;
   bool cross_memory_attach = true;
 };
+
+// A file of ch02_collective_explorer --fit; the built-in one without a name.
+// Throws UsageError.
+std::shared_ptr<const CollectiveModel> load_model(const std::string& file);
 
 struct DirectGroup {
   std::shared_ptr<const CollectiveModel> model;

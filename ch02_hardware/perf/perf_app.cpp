@@ -164,9 +164,11 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
   DistributedOptions distributed = given.distributed;
   // The ranks meet over Gloo, which then has nothing more to do.
   if (direct) distributed.backend = "gloo";
+  std::shared_ptr<const CollectiveModel> model;
   auto group = ProcessGroup::connect(
       app.launch(), distributed,
       [&] {
+        model = load_model(given.model_file);
         check_options(options, app.launch().world_size);
         check_algorithm(given, options, app.launch().world_size);
       },
@@ -177,7 +179,7 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
     own = connect_direct(app.launch(), group,
                          {.medium = given.medium,
                           .interface = given.distributed.interface,
-                          .model_file = given.model_file,
+                          .model = model,
                           .timeout_s = given.distributed.timeout_s});
     target = std::make_unique<DirectTarget>(*own.communicator, given.algorithm);
   } else {

@@ -125,7 +125,7 @@ BackendChoice choose_backend(const DistributedOptions& options,
     return choice;
   }
   if (options.backend == "dai") {
-    load_collectives_library();
+    load_collectives_library().check_environment();
     choice.name = "dai";
     choice.via = interface.empty() ? choose_address(launch, hosts)
                                    : address_of_interface(interface);

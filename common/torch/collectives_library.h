@@ -34,10 +34,11 @@ struct MadeCollectives {
 };
 
 struct CollectivesLibrary {
-  // Also reads DAI_MEDIUM (auto, shm, tcp), DAI_ALGORITHM (all_reduce=ring,...)
-  // and DAI_COLLECTIVE_MODEL (a file of ch02_collective_explorer --fit), equal
-  // on all ranks. Throws UsageError for what they do not know and
-  // std::runtime_error when the ranks do not connect.
+  // Looks at DAI_MEDIUM (auto, shm, tcp), DAI_ALGORITHM (all_reduce=ring,...)
+  // and DAI_COLLECTIVE_MODEL (a file of ch02_collective_explorer --fit), which
+  // are to be equal on all ranks. Throws UsageError for what they do not know.
+  void (*check_environment)();
+  // Does as they say. Throws std::runtime_error when the ranks do not connect.
   MadeCollectives (*make_backend)(
       const c10::intrusive_ptr<::c10d::Store>& store,
       const CollectivesOptions& options);

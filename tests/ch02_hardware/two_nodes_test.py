@@ -94,6 +94,16 @@ class OneNode(ManyNodes):
                 self.refuses(2, re.escape(says), LAUNCH, "--standalone",
                              "--nproc-per-node", "2", PERF, *words)
         self.refuses(2, "a link has two ends", NETWORK)
+        for name, value, says in (
+                ("DAI_MEDIUM", "pigeon", "accepted are auto, shm and tcp"),
+                ("DAI_ALGORITHM", "all_reduce=magic", "there are naive"),
+                ("DAI_COLLECTIVE_MODEL", "/none/such", "/none/such")):
+            with self.subTest(name):
+                self.env[name] = value
+                self.refuses(2, re.escape(says), LAUNCH, "--standalone",
+                             "--nproc-per-node", "2", APP, "--smoke",
+                             "--backend", "dai")
+                del self.env[name]
 
     def test_every_backend_prints_the_same_table(self):
         for words in (("--backend", "gloo"), ("--backend", "dai", "--via",
