@@ -111,6 +111,7 @@ class ShmTransport final : private OwnedChannels,
   // 0, or errno. `address` is one in the peer's address space.
   int try_copy(int peer, const std::byte* address, void* mine,
                std::size_t bytes, bool write) {
+    if (bytes == 0) return 0;  // and there may be no buffer at all
     const int process = segment_->process_of(peer);
     auto* const theirs = const_cast<std::byte*>(address);
     if (process == 0 || peer == rank()) {
