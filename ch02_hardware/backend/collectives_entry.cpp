@@ -44,14 +44,6 @@ Bootstrap bootstrap_through(const c10::intrusive_ptr<::c10d::Store>& store,
   };
 }
 
-hardware::Medium medium_from(const std::string& name) {
-  if (name.empty() || name == "auto") return hardware::Medium::kAuto;
-  if (name == "shm") return hardware::Medium::kShm;
-  if (name == "tcp") return hardware::Medium::kTcp;
-  throw UsageError(
-      fmt::format("DAI_MEDIUM={}: accepted are auto, shm and tcp", name));
-}
-
 struct Environment {
   std::string algorithms;
   // Lives as long as the process: communicators refer to it.
@@ -81,7 +73,7 @@ const Environment& read_environment() {
 }
 
 void check_environment() {
-  medium_from(from_environment("DAI_MEDIUM"));
+  hardware::medium_from_name(from_environment("DAI_MEDIUM"));
   read_environment();
 }
 
@@ -93,7 +85,7 @@ MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
   nodes.size = options.size;
   nodes.address = options.address;
   nodes.timeout = options.timeout;
-  nodes.medium = medium_from(from_environment("DAI_MEDIUM"));
+  nodes.medium = hardware::medium_from_name(from_environment("DAI_MEDIUM"));
   std::map<std::string, int> numbers;
   for (const std::string& node : bootstrap(options.node)) {
     nodes.nodes.push_back(

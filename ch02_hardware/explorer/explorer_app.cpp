@@ -167,6 +167,7 @@ void explore(App& app, const ExplorerOptions& options) {
   auto group = ProcessGroup::connect(
       app.launch(), options.distributed,
       [&] {
+        check_medium(app.launch(), options.medium);
         if (app.launch().world_size < 2) {
           throw UsageError(
               "curves need 2 or more ranks (-n 2); --explain needs none");

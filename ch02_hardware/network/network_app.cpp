@@ -108,6 +108,7 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
   auto group = ProcessGroup::connect(
       app.launch(), options.distributed,
       [&] {
+        check_medium(app.launch(), options.medium);
         if (app.launch().world_size < 2) {
           throw UsageError("a link has two ends: start 2 or more ranks (-n 2)");
         }

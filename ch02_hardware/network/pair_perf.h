@@ -47,6 +47,8 @@ class PairPerf {
   std::uint64_t wrong_bytes() const { return wrong_; }
 
  private:
+  void announce(std::size_t bytes);  // on all ranks
+  int windows_for(std::size_t bytes) const;
   // What was measured on `from` reaches all ranks.
   double tell_all(int from, double value);
   // Both of a pair go on, or stop, after the same round: `a` decides.

@@ -18,14 +18,6 @@
 namespace dai::hardware {
 namespace {
 
-Medium medium_from_name(const std::string& name) {
-  if (name == "auto") return Medium::kAuto;
-  if (name == "shm") return Medium::kShm;
-  if (name == "tcp") return Medium::kTcp;
-  throw UsageError(
-      fmt::format("--medium {}: accepted are auto, shm, tcp and mpi", name));
-}
-
 const MpiTransportLibrary& load_mpi_transport_library() {
   static auto* const entry =
       reinterpret_cast<decltype(&dai_mpi_transport_library)>(own_library_symbol(
@@ -37,15 +29,7 @@ const MpiTransportLibrary& load_mpi_transport_library() {
   return *entry();
 }
 
-// As --backend mpi: under another launcher each rank would be a world alone.
-Connection connect_mpi(const LaunchContext& launch, const NodeOptions& nodes) {
-  if (launch.world_size > 1 && launch.launcher != Launcher::kOpenMpi &&
-      !std::getenv("PMIX_RANK")) {
-    throw UsageError(fmt::format(
-        "--medium mpi needs MPI's own launcher: mpirun -n {} PROGRAM --medium "
-        "mpi",
-        launch.world_size));
-  }
+Connection connect_mpi(const NodeOptions& nodes) {
   TransportOptions options = nodes;
   options.ranks_on_node = static_cast<int>(std::count(
       nodes.nodes.begin(), nodes.nodes.end(), nodes.nodes[nodes.rank]));
@@ -55,6 +39,22 @@ Connection connect_mpi(const LaunchContext& launch, const NodeOptions& nodes) {
 }
 
 }  // namespace
+
+void check_medium(const LaunchContext& launch, const std::string& medium) {
+  if (medium != "mpi") {
+    medium_from_name(medium);
+    return;
+  }
+  // As --backend mpi: under another launcher each rank would be a world alone.
+  if (launch.world_size > 1 && launch.launcher != Launcher::kOpenMpi &&
+      !std::getenv("PMIX_RANK")) {
+    throw UsageError(fmt::format(
+        "--medium mpi needs MPI's own launcher: mpirun -n {} PROGRAM --medium "
+        "mpi",
+        launch.world_size));
+  }
+  load_mpi_transport_library();
+}
 
 std::shared_ptr<const CollectiveModel> load_model(const std::string& file) {
   if (file.empty()) {
@@ -104,7 +104,7 @@ DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,
   direct.model = options.model ? options.model : load_model("");
   direct.node_names = names;
   Connection connection =
-      mpi ? connect_mpi(launch, nodes) : connect_nodes(nodes, bootstrap);
+      mpi ? connect_mpi(nodes) : connect_nodes(nodes, bootstrap);
   direct.communicator = std::make_unique<Communicator>(
       std::move(connection.transport), *direct.model);
   direct.description =

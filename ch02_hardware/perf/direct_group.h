@@ -34,6 +34,10 @@ struct DirectOptions {
 // Throws UsageError.
 std::shared_ptr<const CollectiveModel> load_model(const std::string& file);
 
+// Whether this rank can use that medium at all; for the ranks' preflight, so
+// that all of them end alike. Throws UsageError or Unavailable.
+void check_medium(const LaunchContext& launch, const std::string& medium);
+
 struct DirectGroup {
   std::shared_ptr<const CollectiveModel> model;
   std::unique_ptr<Communicator> communicator;

@@ -169,6 +169,7 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
       app.launch(), distributed,
       [&] {
         model = load_model(given.model_file);
+        check_medium(app.launch(), given.medium);
         check_options(options, app.launch().world_size);
         check_algorithm(given, options, app.launch().world_size);
       },

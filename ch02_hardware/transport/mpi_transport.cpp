@@ -167,26 +167,6 @@ class MpiChannels final : public Channels {
   std::list<Sent> notes_;
 };
 
-struct OwnedChannels {
-  std::unique_ptr<Channels> channels;
-};
-
-class MpiTransport final : private OwnedChannels, public StreamTransport {
- public:
-  MpiTransport(int rank, int size, std::vector<int> nodes,
-               const TransportOptions& options)
-      : OwnedChannels{std::make_unique<MpiChannels>(size)},
-        StreamTransport(rank, size, *OwnedChannels::channels, options),
-        nodes_(std::move(nodes)) {}
-  ~MpiTransport() override { say_goodbye(); }
-
-  std::string medium() const override { return "mpi"; }
-  int node_of(int rank) const override { return nodes_[rank]; }
-
- private:
-  const std::vector<int> nodes_;
-};
-
 std::unique_ptr<Transport> connect(int rank, int size,
                                    const std::vector<int>& nodes,
                                    const TransportOptions& options) {
@@ -200,7 +180,8 @@ std::unique_ptr<Transport> connect(int rank, int size,
         "-n {}",
         rank, size, mpi_rank, mpi_size, size));
   }
-  return std::make_unique<MpiTransport>(rank, size, nodes, options);
+  return transport_over(std::make_unique<MpiChannels>(size), rank, size, "mpi",
+                        nodes, options);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ch02_hardware/transport/shm_channels.h"
+#include "common/errors.h"
 
 namespace dai::hardware {
 namespace {
@@ -63,29 +64,6 @@ class NodeChannels final : public Channels {
   const std::vector<int> local_;
 };
 
-struct OwnedChannels {
-  std::unique_ptr<Channels> channels;
-};
-
-class NodeTransport final : private OwnedChannels, public StreamTransport {
- public:
-  NodeTransport(std::unique_ptr<Channels> channels, const NodeOptions& options,
-                std::string medium)
-      : OwnedChannels{std::move(channels)},
-        StreamTransport(options.rank, options.size, *OwnedChannels::channels,
-                        options),
-        nodes_(options.nodes),
-        medium_(std::move(medium)) {}
-  ~NodeTransport() override { say_goodbye(); }
-
-  std::string medium() const override { return medium_; }
-  int node_of(int rank) const override { return nodes_[rank]; }
-
- private:
-  const std::vector<int> nodes_;
-  const std::string medium_;
-};
-
 // The ranks of this rank's node, and a bootstrap among them: every rank calls
 // the common one, and looks at its own node's answers only.
 struct MyNode {
@@ -131,6 +109,14 @@ std::shared_ptr<SharedSegment> share_memory(const NodeOptions& options,
 }
 
 }  // namespace
+
+Medium medium_from_name(const std::string& name) {
+  if (name.empty() || name == "auto") return Medium::kAuto;
+  if (name == "shm") return Medium::kShm;
+  if (name == "tcp") return Medium::kTcp;
+  throw UsageError(
+      fmt::format("medium {}: accepted are auto, shm and tcp", name));
+}
 
 std::unique_ptr<Channels> connect_node_channels(const NodeOptions& options,
                                                 const Bootstrap& bootstrap,
@@ -190,8 +176,9 @@ Connection connect_nodes(const NodeOptions& given, const Bootstrap& bootstrap) {
   auto channels =
       connect_node_channels(options, bootstrap, &connection.description);
   const bool tcp_only = connection.description.starts_with("tcp");
-  connection.transport = std::make_unique<NodeTransport>(
-      std::move(channels), options, tcp_only ? "tcp" : "shm+tcp");
+  connection.transport =
+      transport_over(std::move(channels), options.rank, options.size,
+                     tcp_only ? "tcp" : "shm+tcp", options.nodes, options);
   return connection;
 }
 

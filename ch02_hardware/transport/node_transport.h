@@ -24,6 +24,9 @@ namespace dai::hardware {
 
 enum class Medium { kAuto, kShm, kTcp };
 
+// "auto" or nothing, "shm", "tcp". Throws UsageError.
+Medium medium_from_name(const std::string& name);
+
 struct NodeOptions : TcpOptions {
   Medium medium = Medium::kAuto;  // kShm: or std::runtime_error
   std::vector<int> nodes;         // [size]

@@ -13,6 +13,7 @@
 // that survivors name the same rank.
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -103,5 +104,13 @@ class StreamTransport : public Transport {
   Clock::time_point looked_at_;
   std::vector<std::size_t> sent_, received_;  // bytes, of this exchange
 };
+
+// A Transport of any medium that is nothing more than its channels. `nodes`
+// tells which ranks share a node, by rank; empty: all on one.
+std::unique_ptr<Transport> transport_over(std::unique_ptr<Channels> channels,
+                                          int rank, int size,
+                                          std::string medium,
+                                          std::vector<int> nodes,
+                                          const TransportOptions& options);
 
 }  // namespace dai::hardware

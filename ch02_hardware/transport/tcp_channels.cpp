@@ -301,4 +301,11 @@ std::unique_ptr<Channels> connect_tcp_channels(const TcpOptions& options,
   return std::make_unique<TcpChannels>(std::move(peers));
 }
 
+std::unique_ptr<Transport> connect_tcp(const TcpOptions& options,
+                                       const Bootstrap& bootstrap,
+                                       std::vector<int> nodes) {
+  return transport_over(connect_tcp_channels(options, bootstrap), options.rank,
+                        options.size, "tcp", std::move(nodes), options);
+}
+
 }  // namespace dai::hardware
