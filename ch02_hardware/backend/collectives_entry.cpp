@@ -13,7 +13,6 @@
 #include "ch02_hardware/backend/collective_backend.h"
 #include "ch02_hardware/transport/node_transport.h"
 #include "common/errors.h"
-#include "common/file.h"
 #include "common/torch/collectives_library.h"
 
 namespace dai {
@@ -59,14 +58,11 @@ const Environment& read_environment() {
     read.model = &CollectiveModel::built_in();
     const std::string file = from_environment("DAI_COLLECTIVE_MODEL");
     if (file.empty()) return read;
-    std::string text;
     try {
-      text = read_file(file);
-    } catch (const std::exception& error) {
+      read.model = new CollectiveModel(CollectiveModel::from_file(file));
+    } catch (const UsageError& error) {
       throw UsageError(fmt::format("DAI_COLLECTIVE_MODEL: {}", error.what()));
     }
-    read.model =
-        new CollectiveModel(CollectiveModel::from_json(text, "'" + file + "'"));
     return read;
   }();
   return environment;
@@ -85,7 +81,17 @@ MadeCollectives make_backend(const c10::intrusive_ptr<::c10d::Store>& store,
   nodes.size = options.size;
   nodes.address = options.address;
   nodes.timeout = options.timeout;
-  nodes.medium = hardware::medium_from_name(from_environment("DAI_MEDIUM"));
+  // Before the ranks do what follows from it, which would not be the same.
+  const std::string medium = from_environment("DAI_MEDIUM");
+  const auto media = bootstrap(medium);
+  for (int rank = 0; rank < options.size; ++rank) {
+    if (media[rank] == media[0]) continue;
+    throw UsageError(fmt::format(
+        "DAI_MEDIUM is '{}' on rank {} and '{}' on rank 0: it must be equal on "
+        "all ranks",
+        media[rank], rank, media[0]));
+  }
+  nodes.medium = hardware::medium_from_name(medium);
   std::map<std::string, int> numbers;
   for (const std::string& node : bootstrap(options.node)) {
     nodes.nodes.push_back(

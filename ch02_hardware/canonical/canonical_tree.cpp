@@ -146,7 +146,9 @@ namespace {
 
 // A chunk of each subtree's sum stays in the second-level cache until it is
 // added.
-constexpr std::size_t kChunk = 131072;
+constexpr std::size_t kMostChunk = 131072, kLeastChunk = 4096;
+// For the chunks of all ranks' subtrees together.
+constexpr std::size_t kMostRoom = std::size_t{64} << 20;
 
 }  // namespace
 
@@ -188,21 +190,24 @@ void canonical_all_reduce(const CanonicalTree& tree,
     slices.push_back(slice_of(count, dtype, rank, n));
     longest = std::max(longest, slices.back().bytes);
   }
+  const std::size_t fits = kMostRoom / (n * most) / kLeastChunk * kLeastChunk;
+  const std::size_t chunk = std::min(std::clamp(fits, kLeastChunk, kMostChunk),
+                                     std::max<std::size_t>(longest, 1));
   const auto chunk_of = [&](int rank, std::size_t offset) {
     const Slice& slice = slices[rank];
     const std::size_t begin = std::min(offset, slice.bytes);
-    const std::size_t bytes = std::min(kChunk, slice.bytes - begin);
+    const std::size_t bytes = std::min(chunk, slice.bytes - begin);
     return Slice{slice.offset + begin, bytes, bytes / element};
   };
   // Room for the chunks that come, by rank and subtree.
-  std::vector<std::byte> room(n * most * kChunk);
+  std::vector<std::byte> room(n * most * chunk);
   const auto place = [&](int rank, std::size_t index) {
-    return room.data() + (rank * most + index) * kChunk;
+    return room.data() + (rank * most + index) * chunk;
   };
   auto* const out = static_cast<std::byte*>(output);
   std::vector<Outgoing> outgoing;
   std::vector<Incoming> incoming;
-  for (std::size_t offset = 0; offset < longest; offset += kChunk) {
+  for (std::size_t offset = 0; offset < longest; offset += chunk) {
     const Slice mine = chunk_of(me, offset);
     for (std::size_t index = 0; index < most; ++index) {
       outgoing.clear();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 
 #include "ch02_hardware/perf/collective_target.h"
@@ -12,7 +13,7 @@ namespace dai::hardware {
 namespace {
 
 double median(std::vector<double> numbers) {
-  if (numbers.empty()) return 0;
+  if (numbers.empty()) return std::numeric_limits<double>::infinity();
   std::sort(numbers.begin(), numbers.end());
   return numbers[numbers.size() / 2];
 }

@@ -26,8 +26,9 @@ struct CurvePoint {
 struct Curve {
   std::string algorithm;
   std::vector<CurvePoint> points;
-  double held_out_error = 0;  // median of |predicted / measured - 1|
-  AlgorithmModel model;       // fitted to all points
+  // Median of |predicted / measured - 1|; infinite where nothing was held out.
+  double held_out_error = 0;
+  AlgorithmModel model;  // fitted to all points
 };
 struct Curves {
   Collective what = Collective::kAllReduce;

@@ -10,6 +10,8 @@
 #include <stdexcept>
 
 #include "common/embedded.h"
+#include "common/errors.h"
+#include "common/file.h"
 #include "common/strict_json.h"
 
 DAI_EMBEDDED(collective_model_json);
@@ -124,6 +126,17 @@ std::string CollectiveModel::to_json() const {
     text += (i ? ",\n " : "\n ") + rows[i].dump();
   }
   return text + "\n]}\n";
+}
+
+CollectiveModel CollectiveModel::from_file(const std::string& path) {
+  constexpr std::size_t kMostBytes = 4 << 20;
+  std::string text;
+  try {
+    text = read_file(path, kMostBytes);
+  } catch (const std::exception& error) {
+    throw UsageError(error.what());
+  }
+  return from_json(text, "'" + path + "'");
 }
 
 CollectiveModel CollectiveModel::from_json(const std::string& text,

@@ -77,6 +77,8 @@ struct CollectiveModel {
   std::string to_json() const;
   static CollectiveModel from_json(const std::string& text,
                                    const std::string& where);
+  // UsageError, too, for a file that cannot be read or has no end.
+  static CollectiveModel from_file(const std::string& path);
   static const CollectiveModel& built_in();
 };
 

@@ -12,7 +12,7 @@ namespace dai::hardware {
 LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
                         const std::vector<int>& nodes,
                         const std::vector<std::string>& names,
-                        double threshold) {
+                        bool judge_within_nodes, double threshold) {
   struct Pair {
     int a, b;
     double speed;
@@ -24,8 +24,10 @@ LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
   int of_kind[2] = {0, 0};
   for (int a = 0; a < ranks; ++a) {
     for (int b = a + 1; b < ranks; ++b) {
+      const bool across = nodes[a] != nodes[b];
+      if (!across && !judge_within_nodes) continue;
       const double speed = std::min(bandwidth[a][b], bandwidth[b][a]);
-      pairs.push_back({a, b, speed, nodes[a] != nodes[b]});
+      pairs.push_back({a, b, speed, across});
       best[pairs.back().across] = std::max(best[pairs.back().across], speed);
       ++of_kind[pairs.back().across];
     }
@@ -82,11 +84,17 @@ LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
   }
   if (sentences.empty()) {
     const bool compared = of_kind[0] > 1 || of_kind[1] > 1;
+    if (compared || judge_within_nodes)
+      sentences.push_back(
+          compared ? fmt::format("no link stands out: the slowest pair reaches "
+                                 "{:.2f} of the best of its kind",
+                                 verdict.worst_ratio)
+                   : "one pair of each kind: there is nothing to compare with");
+  }
+  if (!judge_within_nodes) {
     sentences.push_back(
-        compared ? fmt::format("no link stands out: the slowest pair reaches "
-                               "{:.2f} of the best of its kind",
-                               verdict.worst_ratio)
-                 : "one pair of each kind: there is nothing to compare with");
+        "ranks of a node take turns on its cores, so the ways between them "
+        "are not judged");
   }
   verdict.says = fmt::format("{}", fmt::join(sentences, "; "));
   return verdict;

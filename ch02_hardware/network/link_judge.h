@@ -5,7 +5,9 @@
 // that leaves it goes through. So a slow link makes all pairs with that node
 // slow, and no others; a slow pair between nodes that are fast otherwise is the
 // way between the two. Pairs are compared with the best of their kind, those
-// within nodes with each other, and those across.
+// within nodes with each other, and those across. Ranks that take turns on the
+// cores of a node say nothing of the ways between them: their pairs are not
+// judged.
 //
 //   const LinkVerdict verdict = judge_links(bandwidths, nodes, names);
 //   verdict.says    // "the link of node-2 is slow: 0.011 GB/s ..."
@@ -28,6 +30,6 @@ struct LinkVerdict {
 LinkVerdict judge_links(const std::vector<std::vector<double>>& bandwidth,
                         const std::vector<int>& nodes,
                         const std::vector<std::string>& names,
-                        double threshold = 0.5);
+                        bool judge_within_nodes = true, double threshold = 0.5);
 
 }  // namespace dai::hardware

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "ch02_hardware/network/link_judge.h"
 #include "ch02_hardware/network/pair_perf.h"
@@ -112,6 +113,9 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
         if (app.launch().world_size < 2) {
           throw UsageError("a link has two ends: start 2 or more ranks (-n 2)");
         }
+        if (max_bytes < 8 || pair_bytes < 8) {
+          throw UsageError("--max-bytes and --pair-bytes: at least 8");
+        }
       },
       "ch02_network_perf");
   auto direct = connect_direct(app.launch(), group,
@@ -142,7 +146,16 @@ void run_network_perf(App& app, const NetworkAppOptions& options) {
 
   std::vector<int> nodes;
   for (int rank = 0; rank < ranks; ++rank) nodes.push_back(t.node_of(rank));
-  const LinkVerdict verdict = judge_links(speed, nodes, direct.node_names);
+  // The most ranks of a node, against this rank's cores.
+  int most_ranks = 0;
+  for (const int node : nodes) {
+    most_ranks = std::max(most_ranks, static_cast<int>(std::count(
+                                          nodes.begin(), nodes.end(), node)));
+  }
+  const bool crowded =
+      most_ranks > static_cast<int>(std::thread::hardware_concurrency());
+  const LinkVerdict verdict =
+      judge_links(speed, nodes, direct.node_names, !crowded);
   app.print(fmt::format("\nverdict: {}\n", verdict.says));
   app.metric("slowest_pair_over_best", verdict.worst_ratio);
   auto links = nlohmann::ordered_json::array();

@@ -5,7 +5,8 @@
 //
 //   latency      ping-pong; half of a round trip
 //   bandwidth    a window of 64 messages one way, then one short answer
-//   bibandwidth  windows in both directions at once
+//   bibandwidth  in both directions at once; a Transport carries one message
+//                each way at a time, where OSU has a window of them under way
 //   rate         messages per second of a bandwidth run
 //
 // Rounds: 10000 up to 8 KiB and 1000 beyond for latency, 100 and 20 windows for

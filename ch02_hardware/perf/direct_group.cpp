@@ -9,7 +9,6 @@
 
 #include "ch02_hardware/transport/mpi_transport.h"
 #include "common/errors.h"
-#include "common/file.h"
 #include "common/launch_context.h"
 #include "common/torch/network_address.h"
 #include "common/torch/own_library.h"
@@ -60,14 +59,8 @@ std::shared_ptr<const CollectiveModel> load_model(const std::string& file) {
   if (file.empty()) {
     return std::make_shared<const CollectiveModel>(CollectiveModel::built_in());
   }
-  std::string text;
-  try {
-    text = read_file(file);
-  } catch (const std::exception& error) {
-    throw UsageError(error.what());
-  }
   return std::make_shared<const CollectiveModel>(
-      CollectiveModel::from_json(text, "'" + file + "'"));
+      CollectiveModel::from_file(file));
 }
 
 DirectGroup connect_direct(const LaunchContext& launch, ProcessGroup& group,

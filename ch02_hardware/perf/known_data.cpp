@@ -51,6 +51,23 @@ double combined(double a, double b, ReduceOp op, DType dtype) {
   }
 }
 
+// Integers wrap after each addition or product.
+double wrapped(double value, DType dtype) {
+  const auto whole = static_cast<std::int64_t>(value);
+  switch (dtype) {
+    case DType::kInt8:
+      return static_cast<std::int8_t>(whole);
+    case DType::kUInt8:
+      return static_cast<std::uint8_t>(whole);
+    case DType::kInt16:
+      return static_cast<std::int16_t>(whole);
+    case DType::kInt32:
+      return static_cast<std::int32_t>(whole);
+    default:
+      return value;
+  }
+}
+
 }  // namespace
 
 std::size_t KnownData::input_count(int rank, int ranks) const {
@@ -113,7 +130,7 @@ double KnownData::expected(int rank, int ranks, std::size_t i) const {
       what == Collective::kReduceScatter ? rank * count + i : i;
   double sum = input(0, at);
   for (int r = 1; r < ranks; ++r) {
-    sum = combined(sum, input(r, at), op, dtype);
+    sum = wrapped(combined(sum, input(r, at), op, dtype), dtype);
   }
   if (op != ReduceOp::kAvg) return sum;
   const double mean = sum / ranks;

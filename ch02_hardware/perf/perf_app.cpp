@@ -3,12 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "ch02_hardware/perf/c10d_target.h"
 #include "ch02_hardware/perf/direct_group.h"
 #include "common/app.h"
 #include "common/errors.h"
+#include "common/rank_status.h"
 
 namespace dai::hardware {
 namespace {
@@ -42,19 +44,57 @@ PerfOptions perf_options(const PerfAppOptions& given, std::uint64_t seed) {
 
 // Whether the library is called without c10d in between.
 bool is_direct(const PerfAppOptions& options) {
+  return options.distributed.backend == "dai" && options.via != "c10d";
+}
+
+// Whatever would be parsed and then not be heeded.
+void check_way(const PerfAppOptions& options) {
   const bool own = options.distributed.backend == "dai";
-  if (!own && (options.algorithm != "auto" || options.medium != "auto" ||
-               options.via == "direct")) {
+  const bool chosen = options.algorithm != "auto" || options.medium != "auto" ||
+                      !options.model_file.empty();
+  if (!own && (chosen || options.via == "direct")) {
     throw UsageError(
-        "--algorithm, --medium and --via direct are this chapter's own: they "
-        "need --backend dai");
+        "--algorithm, --medium, --collective-model and --via direct are this "
+        "chapter's own: they need --backend dai");
   }
-  if (own && options.via == "c10d" && options.algorithm != "auto") {
+  if (own && options.via == "c10d" && chosen) {
     throw UsageError(
-        "--algorithm needs --via direct; through c10d, DAI_ALGORITHM="
-        "all_reduce=ring chooses");
+        "--algorithm, --medium and --collective-model need --via direct; "
+        "through c10d, DAI_ALGORITHM (all_reduce=ring), DAI_MEDIUM and "
+        "DAI_COLLECTIVE_MODEL choose");
   }
-  return own && options.via != "c10d";
+  if (!is_direct(options)) return;
+  for (const char* name :
+       {"DAI_ALGORITHM", "DAI_MEDIUM", "DAI_COLLECTIVE_MODEL"}) {
+    if (std::getenv(name)) {
+      throw UsageError(fmt::format(
+          "{} is for --via c10d; without it, --algorithm, --medium and "
+          "--collective-model choose",
+          name));
+    }
+  }
+}
+
+bool measures(const PerfAppOptions& given, Collective what) {
+  return given.collective == "all" || given.collective == to_string(what);
+}
+
+void check_dtype(const PerfAppOptions& given, PerfOptions options, int ranks) {
+  for (const Collective what : kMeasured) {
+    if (!measures(given, what)) continue;
+    options.what = what;
+    check_options(options, ranks);
+    const bool odd =
+        options.dtype == DType::kBool || options.dtype == DType::kInt16;
+    if (given.distributed.backend == "gloo" && odd && reduces(what)) {
+      throw UsageError(fmt::format(
+          "-d {}: Gloo {}; measure it on another backend, or a collective that "
+          "adds nothing",
+          to_string(options.dtype),
+          options.dtype == DType::kBool ? "adds bools as bytes"
+                                        : "does not reduce it"));
+    }
+  }
 }
 
 // What cannot work is refused before anything is measured.
@@ -85,7 +125,15 @@ void check_algorithm(const PerfAppOptions& given, const PerfOptions& options,
   }
   for (const Collective what : kMeasured) {
     if (given.collective != to_string(what)) continue;
-    if (algorithm_by_name(what, name).needs == Needs::kSlots &&
+    const Needs needs = algorithm_by_name(what, name).needs;
+    if (needs != Needs::kNothing && given.medium != "auto" &&
+        given.medium != "shm") {
+      throw UsageError(
+          fmt::format("algorithm {} needs shared memory: --medium "
+                      "{} has none",
+                      name, given.medium));
+    }
+    if (needs == Needs::kSlots &&
         options.max_bytes > SharedWindow::kSlotBytes) {
       throw UsageError(fmt::format("algorithm {} goes up to -e {}", name,
                                    SharedWindow::kSlotBytes));
@@ -170,7 +218,8 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
       [&] {
         model = load_model(given.model_file);
         check_medium(app.launch(), given.medium);
-        check_options(options, app.launch().world_size);
+        check_way(given);
+        check_dtype(given, options, app.launch().world_size);
         check_algorithm(given, options, app.launch().world_size);
       },
       "ch02_collective_perf");
@@ -190,13 +239,16 @@ void run_collective_perf(App& app, const PerfAppOptions& given) {
                         direct ? fmt::format("dai via {}, algorithm {}",
                                              own.description, given.algorithm)
                                : target->description()));
+  // Not one by one, as through c10d: that would be measured, too.
+  const auto status =
+      direct ? RankStatusWriter::from_environment(app.launch().rank) : nullptr;
   Totals totals;
   nlohmann::ordered_json tables;
   for (const Collective what : kMeasured) {
-    if (given.collective != "all" && given.collective != to_string(what)) {
-      continue;
-    }
+    if (!measures(given, what)) continue;
     options.what = what;
+    if (status)
+      status->set(fmt::format("{}, measured directly", to_string(what)));
     app.print(fmt::format("#\n# {}\n{}\n", to_string(what), perf_heading()));
     auto rows = nlohmann::ordered_json::array();
     measure_collective(*target, options, [&](const PerfRow& row) {

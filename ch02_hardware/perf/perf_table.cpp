@@ -25,11 +25,18 @@ bool rooted(Collective what) {
 struct Buffers {
   Buffers(CollectiveTarget& target, const KnownData& data)
       : target(target), data(data) {
-    const std::size_t all = std::max(data.count, data.count * target.size());
-    first =
-        target.allocate(std::max<std::size_t>(1, all) * size_of(data.dtype));
-    second =
-        target.allocate(std::max<std::size_t>(1, all) * size_of(data.dtype));
+    const int rank = target.rank(), ranks = target.size();
+    const std::size_t bytes =
+        std::max({data.input_count(rank, ranks), data.output_count(rank, ranks),
+                  data.count, std::size_t{1}}) *
+        size_of(data.dtype);
+    try {
+      first = target.allocate(bytes);
+      second = target.allocate(bytes);
+    } catch (const std::exception&) {
+      throw std::runtime_error(fmt::format(
+          "rank {}: no memory for two buffers of {} bytes", rank, bytes));
+    }
   }
   ~Buffers() { target.release(); }
 
@@ -63,9 +70,9 @@ struct Buffers {
   void* second = nullptr;
 };
 
-// Runs it once on fresh data. Wrong elements over all ranks.
-std::size_t check_once(CollectiveTarget& target, const KnownData& data,
-                       const Operands& o) {
+// Known inputs, and outputs that are wrong. Memory that nobody has written is
+// no memory yet: reading it is much faster than reading data would be.
+void fill(CollectiveTarget& target, const KnownData& data, const Operands& o) {
   const int rank = target.rank(), ranks = target.size();
   const std::size_t element = size_of(data.dtype);
   const std::size_t in = data.input_count(rank, ranks) * element;
@@ -76,8 +83,17 @@ std::size_t check_once(CollectiveTarget& target, const KnownData& data,
   data.fill_input(rank, ranks, host.data());
   if (in > 0) target.write(const_cast<void*>(o.input), host.data(), in);
   target.sum(0);  // nobody reads a buffer that is still being filled
+}
+
+// Runs it once on fresh data. Wrong elements over all ranks.
+std::size_t check_once(CollectiveTarget& target, const KnownData& data,
+                       const Operands& o) {
+  fill(target, data, o);
   target.run(data.what, o);
   target.settle();
+  const int rank = target.rank(), ranks = target.size();
+  const std::size_t out = data.output_count(rank, ranks) * size_of(data.dtype);
+  std::vector<std::byte> host(std::max(out, std::size_t{1}));
   if (out > 0) target.read(host.data(), o.output, out);
   const std::size_t wrong = data.count_wrong(rank, ranks, host.data());
   return static_cast<std::size_t>(target.sum(static_cast<double>(wrong)));
@@ -87,6 +103,7 @@ PerfResult measure(CollectiveTarget& target, const PerfOptions& options,
                    const KnownData& data, const Buffers& buffers, double size,
                    bool in_place) {
   const Operands o = buffers.operands(in_place);
+  fill(target, data, o);
   PerfResult result;
   result.time =
       time_collective(target, data.what, o, options.warm_up, options.rounds);
@@ -186,9 +203,13 @@ void measure_collective(CollectiveTarget& target, const PerfOptions& options,
       any = true;
       last_count = data.count;
     }
-    bytes = options.factor >= 2 && bytes > 0
-                ? bytes * options.factor
-                : bytes + std::max<std::size_t>(1, options.step_bytes);
+    const auto factor = static_cast<std::size_t>(options.factor);
+    if (options.factor >= 2 && bytes > 0) {
+      if (bytes > options.max_bytes / factor) break;  // nor past the type's end
+      bytes *= factor;
+    } else {
+      bytes += std::max<std::size_t>(1, options.step_bytes);
+    }
   }
 }
 

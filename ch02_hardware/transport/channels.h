@@ -35,6 +35,9 @@ class Channels {
   virtual bool take(int from, Note& note) = 0;
   // Whether that rank's process, or the way to it, is gone.
   virtual bool dead(int peer) = 0;
+  // Asked of a rank that has said goodbye: whether all that it ever sent has
+  // come. Where notes travel beside the data, a goodbye may overtake it.
+  virtual bool drained(int /*from*/) { return true; }
 
   // Sleeps until there may be news, at most so long. The first call after
   // unpark() may return at once, to let the caller look again.

@@ -254,7 +254,8 @@ void MessageEngine::look_at_peers() {
       if (note.kind == NoteKind::kGoodbye) peer.left = true;
     }
     // Its last words may have come since we looked for them: look once more.
-    const bool away = peer.left || channels_->dead(rank);
+    const bool away =
+        peer.left ? channels_->drained(rank) : channels_->dead(rank);
     peer.gone_looks = away ? peer.gone_looks + 1 : 0;
     const bool gone = peer.gone_looks > 2;
     if (!gone) all_left = false;

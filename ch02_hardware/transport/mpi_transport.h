@@ -11,6 +11,8 @@
 //
 // The ranks are those of MPI_COMM_WORLD: start them with mpirun. One thread
 // uses it at a time. A rank that dies is MPI's matter: mpirun ends the others.
+// After a PeerError MPI may still be reading what was being sent: keep those
+// buffers until the process ends.
 
 #include <memory>
 #include <string>

@@ -47,6 +47,7 @@ class NodeChannels final : public Channels {
     return of(from).take(at(from), note);
   }
   bool dead(int peer) override { return of(peer).dead(at(peer)); }
+  bool drained(int from) override { return of(from).drained(at(from)); }
   // One thread cannot sleep on both: it naps, first on the memory's bell.
   void park(milliseconds limit) override {
     shm_->park(milliseconds(0));

@@ -7,8 +7,8 @@
 // nothing can be left behind under /dev/shm, nor does the size of /dev/shm
 // (64 MB in most containers) matter.
 //
-//   layout: for each rank a door, for each ordered pair of ranks a lane; 32 MB
-//   of lanes, more beyond 45 ranks (16 KiB each)
+//   layout: for each rank a door, for each ordered pair of ranks a lane of
+//   256 KiB; less of more than 11 ranks, 32 MB in all, but not below 16 KiB
 //
 // A lane is a ring of bytes and a ring of notes with one writer and one reader.
 

@@ -67,11 +67,16 @@ StreamTransport::StreamTransport(int rank, int size, Channels& channels,
       spins_(shares_core_ ? channels.spins() / 80 + 1 : channels.spins()),
       peers_(size) {}
 
-void StreamTransport::say_goodbye() {
+void StreamTransport::say_goodbye() noexcept {
   Note note;
   note.kind = NoteKind::kGoodbye;
   for (int peer = 0; peer < size_; ++peer) {
-    if (peer != rank_) channels_.post(peer, note);
+    if (peer == rank_) continue;
+    try {
+      channels_.post(peer, note);
+    } catch (const std::exception&) {
+      // It will see that we are gone.
+    }
   }
 }
 
@@ -274,12 +279,15 @@ void StreamTransport::look_for_the_dead(int waiting_for) {
   for (int peer = 0; peer < size_; ++peer) {
     if (peer == rank_) continue;
     Peer& that = peers_[peer];
-    const bool needed = peer == waiting_for || that.heard < sequence_;
     if (!that.left && channels_.dead(peer)) {
       read_notes(peer);  // its last words may have come between the two looks
       if (!that.left && that.suspected) fail(Fault::kDied, {peer});
       if (!that.left) that.suspected = suspected_ = true;
     }
+    // Who left calls nothing more, but what it sent may still be on its way.
+    const bool needed =
+        that.heard < sequence_ ||
+        (peer == waiting_for && that.left && channels_.drained(peer));
     if (that.left && needed) {
       if (that.suspected) fail(Fault::kLeft, {peer});
       that.suspected = suspected_ = true;

@@ -44,7 +44,7 @@ class StreamTransport : public Transport {
   StreamTransport(int rank, int size, Channels& channels,
                   const TransportOptions& options);
   // For destructors, while the channels still exist.
-  void say_goodbye();
+  void say_goodbye() noexcept;
 
   // What the peer said in its last kCall, after wait_for_all().
   const Note& call_of(int peer) const {

@@ -42,7 +42,9 @@ class TcpChannels final : public Channels {
  public:
   struct Peer {
     UniqueFd data, notes;
-    bool gone = false;
+    bool notes_over = false;  // no more will come
+    bool data_over = false;
+    bool failed = false;                       // not closed: broken
     bool wants_in = false, wants_out = false;  // the last try found nothing
     // Received, not consumed: [begin, end) of the room.
     std::vector<std::byte> room;
@@ -61,13 +63,27 @@ class TcpChannels final : public Channels {
     }
   }
 
+  // A socket that is closed with bytes unread resets the connection, and what
+  // was sent last may be lost on its way.
+  ~TcpChannels() override {
+    for (Peer& peer : peers_) {
+      for (const UniqueFd* fd : {&peer.data, &peer.notes}) {
+        if (!*fd) continue;
+        ::shutdown(fd->get(), SHUT_WR);
+        std::byte unread[4096];
+        while (::recv(fd->get(), unread, sizeof unread, MSG_DONTWAIT) > 0) {
+        }
+      }
+    }
+  }
+
   std::size_t try_send(int to, const std::byte* data,
                        std::size_t bytes) override {
     Peer& peer = peers_[to];
     const ssize_t n = ::send(peer.data.get(), data, std::min(bytes, kTurn),
                              MSG_DONTWAIT | MSG_NOSIGNAL);
     peer.wants_out = n < 0 && would_block(errno);
-    if (n < 0 && !peer.wants_out) peer.gone = true;
+    if (n < 0 && !peer.wants_out) peer.failed = true;
     return n > 0 ? static_cast<std::size_t>(n) : 0;
   }
 
@@ -115,7 +131,7 @@ class TcpChannels final : public Channels {
     if (!peer.unsent.empty()) flush(peer);
     const ssize_t n = ::recv(peer.notes.get(), peer.half_note + peer.half_bytes,
                              sizeof(Note) - peer.half_bytes, MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && !would_block(errno))) peer.gone = true;
+    if (n == 0 || (n < 0 && !would_block(errno))) peer.notes_over = true;
     if (n <= 0) return false;
     peer.half_bytes += n;
     if (peer.half_bytes < sizeof(Note)) return false;
@@ -123,14 +139,28 @@ class TcpChannels final : public Channels {
     peer.half_bytes = 0;
     return true;
   }
-  bool dead(int peer) override { return peers_[peer].gone; }
+  bool dead(int peer) override {
+    return peers_[peer].notes_over || peers_[peer].failed;
+  }
+  // Its end comes behind the last byte, but only to who looks for it.
+  bool drained(int from) override {
+    Peer& peer = peers_[from];
+    std::byte next;
+    if (!peer.data_over && !peer.failed) {
+      const ssize_t n =
+          ::recv(peer.data.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
+      peer.data_over = n == 0 || (n < 0 && !would_block(errno));
+    }
+    return peer.data_over || peer.failed;
+  }
 
   void park(milliseconds limit) override {
     polled_.clear();
     for (Peer& peer : peers_) {
+      if (!peer.notes) continue;
       // A closed socket is always ready: it would keep us from sleeping.
-      if (!peer.notes || peer.gone) continue;
-      polled_.push_back({peer.notes.get(), POLLIN, 0});
+      if (!peer.notes_over) polled_.push_back({peer.notes.get(), POLLIN, 0});
+      if (peer.data_over || peer.failed) continue;
       const short events = static_cast<short>((peer.wants_in ? POLLIN : 0) |
                                               (peer.wants_out ? POLLOUT : 0));
       if (events) polled_.push_back({peer.data.get(), events, 0});
@@ -150,7 +180,8 @@ class TcpChannels final : public Channels {
   std::size_t receive(Peer& peer, std::byte* data, std::size_t bytes) {
     const ssize_t n = ::recv(peer.data.get(), data, bytes, MSG_DONTWAIT);
     const bool empty = n < 0 && would_block(errno);
-    if (n == 0 || (n < 0 && !empty)) peer.gone = true;
+    if (n == 0 || (n < 0 && !empty)) peer.data_over = true;
+    if (n < 0 && !empty) peer.failed = true;
     // Less than asked for may be less than an element: there is more to come.
     peer.wants_in = empty || (n > 0 && static_cast<std::size_t>(n) < bytes);
     return n > 0 ? static_cast<std::size_t>(n) : 0;
@@ -161,7 +192,7 @@ class TcpChannels final : public Channels {
     if (n > 0) {
       peer.unsent.erase(peer.unsent.begin(), peer.unsent.begin() + n);
     } else if (n < 0 && !would_block(errno)) {
-      peer.gone = true;
+      peer.notes_over = true;
       peer.unsent.clear();
     }
   }

@@ -102,7 +102,8 @@ class Transport {
   virtual ~Transport() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual std::string medium() const = 0;  // "threads", "shm", "tcp", "mpi"
+  virtual std::string medium() const = 0;  // "threads", "shm", "tcp",
+                                           // "shm+tcp", "mpi"
   // Ranks with the same number share a node's memory.
   virtual int node_of(int /*rank*/) const { return 0; }
 

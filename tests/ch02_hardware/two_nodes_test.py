@@ -13,6 +13,8 @@ from support.many_nodes import (  # noqa: E402
 
 PERF = BIN / "ch02_collective_perf"
 NETWORK = BIN / "ch02_network_perf"
+EXPLORER = BIN / "ch02_collective_explorer"
+LAST_SEND = BIN.parent / "tests" / "last_send_probe"
 
 
 def each(nodes, ranks, *cluster):
@@ -58,6 +60,23 @@ class TwoNodes(ManyNodes):
                                      NETWORK, "--smoke")
         self.assertEqual(report["verdict"]["slow_nodes"], [], ran.shown)
 
+    def test_what_a_rank_sends_last_arrives_after_it_has_left(self):
+        """Its goodbye travels beside the data, on a slow link far ahead."""
+        for rate, way, size in (("20mbit", "naive", 400000),
+                                ("20mbit", "pipelined", 400000),
+                                ("20mbit", "binomial_tree", 1000000),
+                                ("5mbit", "message", 400000)):
+            with self.subTest(f"{way} at {rate}"):
+                meeting = self.dir / f"{way}.meeting"
+                meeting.mkdir()
+                ran = self.run_it(
+                    VCLUSTER, "-N", "2", "--rate", rate, VCLUSTER, "each",
+                    "bash", "-c", "set -- $VCLUSTER_ADDRESSES; "
+                    f"n=$(({{}} + 1)); exec {LAST_SEND} {{}} ${{!n}} "
+                    f"{meeting} {way} {size}")
+                self.assertEqual(ran.returncode, 0, ran.shown)
+                self.assertIn(f"rank 1: 0 of {size} bytes wrong", ran.out)
+
     def test_a_node_whose_cable_is_pulled_is_named_by_its_rank(self):
         """No connection is closed: the others find out by asking, within the
         time-out."""
@@ -89,11 +108,27 @@ class OneNode(ManyNodes):
                 (("-d", "bool", "-o", "avg"), "bool has no average"),
                 (("--backend", "gloo", "--algorithm", "ring"),
                  "need --backend dai"),
+                (("--via", "c10d", "--medium", "tcp"), "need --via direct"),
+                (("--backend", "gloo", "-d", "bool"), "adds bools as bytes"),
+                (("--algorithm", "one_shot", "--medium", "tcp", "-b", "4",
+                  "-e", "1K"), "needs shared memory"),
+                (("--collective-model", "/dev/zero"), "not valid JSON"),
                 (("--collective-model", "/dev/null"), "/dev/null")):
             with self.subTest(words):
                 self.refuses(2, re.escape(says), LAUNCH, "--standalone",
                              "--nproc-per-node", "2", PERF, *words)
         self.refuses(2, "a link has two ends", NETWORK)
+        for words, says in ((("--max-bytes", "63"), "no size is left"),
+                            (("--fit", "/none/such"), "/none/such"),
+                            (("--svg", "x.svg"), "picture of --explain")):
+            with self.subTest(words):
+                self.refuses(2, re.escape(says), LAUNCH, "--standalone",
+                             "--nproc-per-node", "2", EXPLORER, "--smoke",
+                             *words)
+        self.env["DAI_MEDIUM"] = "tcp"
+        self.refuses(2, "is for --via c10d", LAUNCH, "--standalone",
+                     "--nproc-per-node", "2", PERF)
+        del self.env["DAI_MEDIUM"]
         for name, value, says in (
                 ("DAI_MEDIUM", "pigeon", "accepted are auto, shm and tcp"),
                 ("DAI_ALGORITHM", "all_reduce=magic", "there are naive"),

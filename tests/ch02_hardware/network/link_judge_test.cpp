@@ -9,6 +9,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using Matrix = std::vector<std::vector<double>>;
 
 Matrix all_at(std::size_t ranks, double speed) {
@@ -50,6 +51,20 @@ TEST(LinkJudge, ComparesPairsOfAKind) {
 TEST(LinkJudge, SaysWhenThereIsNothingToCompareWith) {
   EXPECT_THAT(judge_links(all_at(2, 1e9), {0, 1}, {"a", "b"}).says,
               HasSubstr("nothing to compare with"));
+}
+
+// Two nodes of two ranks each on one core: what is measured within a node is
+// the scheduler, what is measured across them is judged as ever.
+TEST(LinkJudge, RanksThatTakeTurnsAreNotJudged) {
+  auto speed = all_at(4, 1e9);
+  speed[0][1] = speed[1][0] = 1e7;
+  const LinkVerdict verdict =
+      judge_links(speed, {0, 0, 1, 1}, {"a", "b"}, false);
+  EXPECT_TRUE(verdict.slow_pairs.empty());
+  EXPECT_THAT(verdict.says, HasSubstr("no link stands out"));
+  EXPECT_THAT(verdict.says, HasSubstr("are not judged"));
+  EXPECT_THAT(judge_links(speed, {0, 0, 0, 0}, {"a"}, false).says,
+              Not(HasSubstr("no link")));
 }
 
 }  // namespace
