@@ -66,80 +66,51 @@ double CanonicalTree::wire_factor(int rank) const {
   return (1 + static_cast<double>(subtrees_of(rank).size())) / 2;
 }
 
+void mark_come(const CanonicalTree& tree, int rank, std::vector<bool>& come,
+               std::int64_t id) {
+  if (id < 0 || id >= tree.microbatches() || tree.owner(id) != rank ||
+      come[id]) {
+    throw std::logic_error(fmt::format(
+        "microbatch {} came twice or is not one of rank {}'s", id, rank));
+  }
+  come[id] = true;
+}
+
+void throw_missing(std::int64_t id, int rank) {
+  throw std::logic_error(fmt::format(
+      "microbatches from {} on have not all come to rank {}", id, rank));
+}
+
 CanonicalAccumulator::CanonicalAccumulator(const CanonicalTree& tree, int rank,
                                            std::size_t count, DType dtype)
-    : tree_(tree),
-      rank_(rank),
-      count_(count),
-      dtype_(dtype),
-      come_(tree.microbatches()) {}
+    : count_(count), dtype_(dtype), sums_(tree, rank) {}
 
-std::vector<std::byte> CanonicalAccumulator::take_room() {
-  if (free_.empty()) return std::vector<std::byte>(count_ * size_of(dtype_));
-  std::vector<std::byte> room = std::move(free_.back());
+CanonicalAccumulator::Row CanonicalAccumulator::take_room() {
+  if (free_.empty()) return Row(count_ * size_of(dtype_));
+  Row room = std::move(free_.back());
   free_.pop_back();
   return room;
 }
 
 void CanonicalAccumulator::add(std::int64_t id, const void* row) {
-  if (id < 0 || id >= tree_.microbatches() || tree_.owner(id) != rank_ ||
-      come_[id]) {
-    throw std::logic_error(fmt::format(
-        "microbatch {} came twice or is not one of rank {}'s", id, rank_));
-  }
-  come_[id] = true;
-  Held now{{id, 0}, take_room()};
-  copy_bytes(now.sum.data(), row, now.sum.size());
-  most_rows_ = std::max(most_rows_, held_.size() + 1);
-  // Goes up the tree for as long as the sibling is there, or there is none.
-  for (;;) {
-    const Subtree here = now.subtree;
-    const std::int64_t width = std::int64_t{1} << here.level;
-    if (width >= tree_.microbatches()) break;
-    const std::int64_t parent = here.first / (2 * width) * (2 * width);
-    const bool is_left = parent == here.first;
-    const std::int64_t sibling = is_left ? here.first + width : parent;
-    if (sibling < tree_.microbatches()) {
-      const auto found =
-          std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
-            return held.subtree == Subtree{sibling, here.level};
-          });
-      if (found == held_.end()) break;
-      // The left one's sum comes first.
-      const void* const left = is_left ? now.sum.data() : found->sum.data();
-      const void* const right = is_left ? found->sum.data() : now.sum.data();
-      combine(now.sum.data(), left, right, count_, dtype_, ReduceOp::kSum);
-      free_.push_back(std::move(found->sum));
-      held_.erase(found);
-    }
-    now.subtree = {parent, here.level + 1};
-  }
-  held_.push_back(std::move(now));
+  Row room = take_room();
+  copy_bytes(room.data(), row, room.size());
+  sums_.add(id, std::move(room), [&](Row left, Row right) {
+    combine(left.data(), left.data(), right.data(), count_, dtype_,
+            ReduceOp::kSum);
+    free_.push_back(std::move(right));
+    return left;
+  });
 }
 
 std::vector<const void*> CanonicalAccumulator::partials() const {
-  std::vector<const void*> sums;
-  for (const Subtree& subtree : tree_.subtrees_of(rank_)) {
-    // At the tree's ragged end one subtree has several names.
-    const auto found =
-        std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
-          return held.subtree.first == subtree.first &&
-                 held.subtree.level >= subtree.level;
-        });
-    if (found == held_.end()) {
-      throw std::logic_error(
-          fmt::format("microbatches from {} on have not all come to rank {}",
-                      subtree.first, rank_));
-    }
-    sums.push_back(found->sum.data());
-  }
-  return sums;
+  std::vector<const void*> rows;
+  for (const Row* row : sums_.partials()) rows.push_back(row->data());
+  return rows;
 }
 
 void CanonicalAccumulator::clear() {
-  for (Held& held : held_) free_.push_back(std::move(held.sum));
-  held_.clear();
-  come_.assign(come_.size(), false);
+  for (Row& row : sums_.clear()) free_.push_back(std::move(row));
 }
 
 namespace {

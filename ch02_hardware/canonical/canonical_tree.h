@@ -23,9 +23,11 @@
 // Sums of float32, float64, bfloat16 and float16, rounded after each addition;
 // integers, for which any order would do, too.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "ch02_hardware/collectives/operands.h"
@@ -36,6 +38,9 @@ namespace dai::hardware {
 struct Subtree {
   std::int64_t first = 0;
   int level = 0;
+  std::int64_t width() const { return std::int64_t{1} << level; }
+  // The other half of its parent.
+  Subtree sibling() const { return {first ^ width(), level}; }
   friend bool operator==(const Subtree&, const Subtree&) = default;
 };
 
@@ -83,40 +88,109 @@ class CanonicalTree {
   const std::vector<int> owners_;
 };
 
+// Throw std::logic_error: for an id that is not `rank`'s or has come before
+// (else it has now), and for one that never came.
+void mark_come(const CanonicalTree& tree, int rank, std::vector<bool>& come,
+               std::int64_t id);
+[[noreturn]] void throw_missing(std::int64_t id, int rank);
+
 // Adds up the microbatches of one rank as they come, as far as the tree allows:
 // two siblings become their parent at once. So it holds about log2 of them, not
-// all.
+// all. What a sum is, and how two are added, is the caller's business.
+template <class Value>
+class SubtreeSums {
+ public:
+  // Keeps a reference to the tree.
+  SubtreeSums(const CanonicalTree& tree, int rank)
+      : tree_(&tree), rank_(rank), come_(tree.microbatches()) {}
+
+  // add(left, right) returns the sum of two neighbours, left ids below right
+  // ones. Throws std::logic_error for an id that is not this rank's or comes
+  // twice.
+  template <class Add>
+  void add(std::int64_t id, Value value, Add&& add) {
+    mark_come(*tree_, rank_, come_, id);
+    Held now{{id, 0}, std::move(value)};
+    most_held_ = std::max(most_held_, held_.size() + 1);
+    // Goes up the tree for as long as the sibling is there, or there is none.
+    while (now.subtree.width() < tree_->microbatches()) {
+      const Subtree sibling = now.subtree.sibling();
+      const bool is_left = now.subtree.first < sibling.first;
+      if (sibling.first < tree_->microbatches()) {
+        const auto found = std::find_if(
+            held_.begin(), held_.end(),
+            [&](const Held& held) { return held.subtree == sibling; });
+        if (found == held_.end()) break;
+        now.sum = is_left ? add(std::move(now.sum), std::move(found->sum))
+                          : add(std::move(found->sum), std::move(now.sum));
+        held_.erase(found);
+      }
+      now.subtree = {std::min(now.subtree.first, sibling.first),
+                     now.subtree.level + 1};
+    }
+    held_.push_back(std::move(now));
+  }
+
+  // By first id, as CanonicalTree::subtrees_of(). Throws std::logic_error when
+  // an id has not come. Valid until the next add() or clear().
+  std::vector<const Value*> partials() const {
+    std::vector<const Value*> sums;
+    for (const Subtree& subtree : tree_->subtrees_of(rank_)) {
+      // At the tree's ragged end one subtree has several names.
+      const auto found =
+          std::find_if(held_.begin(), held_.end(), [&](const Held& held) {
+            return held.subtree.first == subtree.first &&
+                   held.subtree.level >= subtree.level;
+          });
+      if (found == held_.end()) throw_missing(subtree.first, rank_);
+      sums.push_back(&found->sum);
+    }
+    return sums;
+  }
+  // Forgets the sums, and returns what they were held in.
+  std::vector<Value> clear() {
+    std::vector<Value> sums;
+    for (Held& held : held_) sums.push_back(std::move(held.sum));
+    held_.clear();
+    come_.assign(come_.size(), false);
+    return sums;
+  }
+  // Sums that were ever held at once.
+  std::size_t most_held() const { return most_held_; }
+
+ private:
+  struct Held {
+    Subtree subtree;
+    Value sum;
+  };
+  const CanonicalTree* tree_;
+  int rank_;
+  std::vector<Held> held_;
+  std::vector<bool> come_;
+  std::size_t most_held_ = 0;
+};
+
+// The same of buffers in memory, [count] each.
 class CanonicalAccumulator {
  public:
   CanonicalAccumulator(const CanonicalTree& tree, int rank, std::size_t count,
                        DType dtype);
 
-  // row: [count]; copied. Throws std::logic_error for an id that is not this
-  // rank's or comes twice.
+  // row: [count]; copied. Errors as SubtreeSums.
   void add(std::int64_t id, const void* row);
-  // By first id, as CanonicalTree::subtrees_of(). Throws std::logic_error when
-  // an id has not come. Valid until the next add() or clear().
   std::vector<const void*> partials() const;
   // Forgets the sums, keeps the memory.
   void clear();
-  // Rows that were ever held at once.
-  std::size_t most_rows() const { return most_rows_; }
+  std::size_t most_rows() const { return sums_.most_held(); }
 
  private:
-  struct Held {
-    Subtree subtree;
-    std::vector<std::byte> sum;
-  };
-  std::vector<std::byte> take_room();
+  using Row = std::vector<std::byte>;
+  Row take_room();
 
-  const CanonicalTree& tree_;
-  const int rank_;
   const std::size_t count_;
   const DType dtype_;
-  std::vector<Held> held_;
-  std::vector<std::vector<std::byte>> free_;
-  std::vector<bool> come_;
-  std::size_t most_rows_ = 0;
+  SubtreeSums<Row> sums_;
+  std::vector<Row> free_;
 };
 
 // partials: this rank's subtrees, [count] each, by first id. output: [count],

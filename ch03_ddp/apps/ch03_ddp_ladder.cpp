@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch03_ddp/ladder/climb.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "ch01_intro/first_run/same_tokens.h"
+#include "ch03_ddp/ladder/ladder_options.h"
+#include "common/app.h"
+#include "common/torch/device.h"
+#include "common/torch/distributed_trace.h"
+#include "common/torch/process_group.h"
+
+using namespace dai::ddp;
+
+// Two summands have one order; of more, each rung may take another.
+double tolerance(const LadderOptions& options, int ranks, at::Device device) {
+  const bool one_order = options.sync.exchange == "canonical" || ranks <= 2;
+  return one_order && device.is_cpu() ? 0 : 1e-2;
+}
+
+void prove(dai::App& app, const Ladder& ladder, double tolerance) {
+  const Rung& first = ladder.rungs.front();
+  for (const Rung& rung : ladder.rungs) {
+    app.check("bits of the parameters off rank 0's, " + rung.sync,
+              static_cast<double>(rung.bits_off_rank0), 0);
+    if (&rung == &first) continue;
+    app.check(fmt::format("max|parameter - {}'s|, {}", first.sync, rung.sync),
+              rung.max_parameter_difference, tolerance);
+    if (tolerance == 0) {
+      app.check(fmt::format("bits of the parameters off {}'s, {}", first.sync,
+                            rung.sync),
+                static_cast<double>(rung.bits_off_first_rung), 0);
+    }
+  }
+  app.check("last loss / first, " + first.sync,
+            first.losses.back() / first.losses.front(), 0.99);
+}
+
+void run(dai::App& app, const LadderAppOptions& given) {
+  LadderOptions options;
+  std::optional<dai::intro::TokenCorpus> corpus;
+  dai::ProcessGroup group = dai::ProcessGroup::connect(
+      app.launch(), given.distributed,
+      [&] {
+        options = given.options(app.seed());
+        options.check(app.launch().world_size);
+        corpus = dai::intro::load_text_corpus(given.corpus(app.seed()),
+                                              app.cache_dir());
+      },
+      given.to_string(app.seed()));
+  dai::intro::require_same_tokens(group, corpus->tokens());
+  dai::set_deterministic_threads();
+  if (app.tracing()) group.add_observer(dai::make_trace_observer(app.trace()));
+  app.print(fmt::format(
+      "ch03_ddp_ladder: {} on {}\n{}\n\n", group.description(),
+      dai::describe_device(group.device()), given.to_string(app.seed())));
+  const Ladder ladder = climb(group, *corpus, options);
+  app.print(ladder.to_string() + "\n");
+  prove(app, ladder, tolerance(options, group.size(), group.device()));
+  for (const auto& [name, value] : ladder.metrics()) app.metric(name, value);
+  app.attach("sync_timelines", ladder.timelines());
+  if (app.tracing()) {
+    app.set_merged_trace(dai::merged_trace(group, app.trace()));
+  }
+}
+
+int main(int argc, char** argv) {
+  LadderAppOptions options;
+  const dai::AppSpec spec{
+      .name = "ch03_ddp_ladder",
+      .shows =
+          "four ways to synchronise gradients: equal results, less waiting",
+      .example = "scripts/book run ch03_ddp_ladder -n 2",
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
+  return dai::run_app(argc, argv, spec,
+                      [&](dai::App& app) { run(app, options); });
+}
