@@ -41,6 +41,18 @@ void BucketCaps::check() const {
   }
 }
 
+BucketCaps BucketCaps::of_mib(double first, double rest) {
+  const auto bytes = [](double mib) {
+    if (!(mib > 0) || mib > 1e6) {
+      throw UsageError(
+          fmt::format("a bucket of {} MiB: a positive size is expected", mib));
+    }
+    return std::max<std::int64_t>(1,
+                                  static_cast<std::int64_t>(mib * (1 << 20)));
+  };
+  return {bytes(first), bytes(rest)};
+}
+
 std::vector<std::size_t> expected_ready_order(std::size_t parameters) {
   std::vector<std::size_t> order(parameters);
   for (std::size_t i = 0; i < parameters; ++i) order[i] = parameters - 1 - i;

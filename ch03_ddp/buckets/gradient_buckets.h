@@ -33,6 +33,8 @@ struct BucketCaps {
   std::int64_t bytes = 25 << 20;
 
   void check() const;  // UsageError unless both are at least 1
+  // Fractions, too; UsageError for what is no size.
+  static BucketCaps of_mib(double first, double rest);
 };
 
 // Which parameters share a bucket: indices, in the order in which buckets are

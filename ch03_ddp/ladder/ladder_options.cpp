@@ -3,21 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "common/errors.h"
-
 namespace dai::ddp {
-
-BucketCaps caps_of(double first_mib, double mib) {
-  if (!(first_mib > 0) || !(mib > 0) || first_mib > 1e6 || mib > 1e6) {
-    throw UsageError(
-        fmt::format("buckets of {} and {} MiB: positive sizes are expected",
-                    first_mib, mib));
-  }
-  constexpr double kMiB = 1 << 20;
-  return {
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(first_mib * kMiB)),
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(mib * kMiB))};
-}
 
 void LadderAppOptions::declare(OptionSet& set) {
   set.add("--model", model, "decoder: nano-1m, small-5m, bench-9m, ...");
@@ -75,7 +61,7 @@ std::string LadderAppOptions::to_string(std::uint64_t seed) const {
 LadderOptions LadderAppOptions::options(std::uint64_t seed) const {
   LadderOptions options = ladder;
   options.decoder = intro::decoder_config(model);
-  options.sync.caps = caps_of(first_bucket_mb, bucket_mb);
+  options.sync.caps = BucketCaps::of_mib(first_bucket_mb, bucket_mb);
   options.seed = seed;
   return options;
 }

@@ -30,7 +30,4 @@ struct LadderAppOptions {
   intro::TextCorpusOptions corpus(std::uint64_t seed) const;
 };
 
-// The caps of buckets of so many MiB; UsageError for what is none.
-BucketCaps caps_of(double first_mib, double mib);
-
 }  // namespace dai::ddp

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch03_ddp/train/train_run.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "ch01_intro/first_run/same_tokens.h"
+#include "ch03_ddp/train/train_options.h"
+#include "common/app.h"
+#include "common/progress.h"
+#include "common/torch/device.h"
+#include "common/torch/distributed_trace.h"
+#include "common/torch/process_group.h"
+
+using namespace dai::ddp;
+using dai::intro::FashionMnist;
+
+void prove(dai::App& app, const TrainRun& run, bool text) {
+  app.check("bits of the weights off rank 0's",
+            static_cast<double>(run.bits_off_rank0), 0);
+  app.check("updates skipped", static_cast<double>(run.skipped_updates), 0);
+  if (run.losses.size() >= 8) {  // fewer say nothing of learning
+    app.check("last loss / first", run.losses.back() / run.losses.front(),
+              0.95);
+  }
+  if (app.smoke()) return;  // too short for what follows
+  if (text) {
+    app.check("validation loss / bigram table's",
+              run.validation_loss / run.bigram_loss, 0.999);
+  } else {
+    app.check("test pictures named wrongly", 1 - run.test_accuracy, 0.09);
+  }
+}
+
+void run(dai::App& app, const TrainAppOptions& given) {
+  TrainOptions options;
+  std::optional<dai::intro::TokenCorpus> corpus;
+  FashionMnist pictures, test;
+  dai::ProcessGroup group = dai::ProcessGroup::connect(
+      app.launch(), given.distributed,
+      [&] {
+        options = given.options(app.seed());
+        options.check(app.launch().world_size);
+        if (given.is_text()) {
+          corpus = dai::intro::load_text_corpus(given.corpus(app.seed()),
+                                                app.cache_dir());
+        } else {
+          using dai::intro::Split;
+          pictures = load_fashion_mnist(given.images, Split::kTrain);
+          test = load_fashion_mnist(given.images, Split::kTest);
+        }
+      },
+      given.to_string(app.seed()));
+  if (corpus) dai::intro::require_same_tokens(group, corpus->tokens());
+  dai::set_deterministic_threads();
+  if (app.tracing()) group.add_observer(dai::make_trace_observer(app.trace()));
+  app.print(fmt::format("ch03_ddp_train: {} on {}\n{}\n\n", group.description(),
+                        dai::describe_device(group.device()),
+                        given.to_string(app.seed())));
+  dai::Progress progress("train", options.trainer.schedule.total_steps,
+                         app.is_rank0());
+  const auto show = [&](const dai::intro::StepResult& step, double exposed_ms) {
+    progress.update(step.step + 1, fmt::format("loss {:.3f}, exposed {:.1f} ms",
+                                               step.loss, exposed_ms));
+  };
+  dai::Trace* const trace = app.tracing() ? &app.trace() : nullptr;
+  const TrainRun result =
+      corpus ? train_decoder(group, *corpus, options, show, trace)
+             : train_fashion(group, pictures, test, options, show, trace);
+  app.print(result.to_string() + "\n");
+  prove(app, result, given.is_text());
+  for (const auto& [name, value] : result.metrics()) app.metric(name, value);
+  app.attach("curves", {{given.task, result.losses}});
+  if (trace) app.set_merged_trace(dai::merged_trace(group, *trace));
+}
+
+int main(int argc, char** argv) {
+  TrainAppOptions options;
+  const dai::AppSpec spec{
+      .name = "ch03_ddp_train",
+      .shows = "data-parallel training on real text or pictures",
+      .example = "scripts/book run ch03_ddp_train -n 2 -- --task images",
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
+  return dai::run_app(argc, argv, spec,
+                      [&](dai::App& app) { run(app, options); });
+}

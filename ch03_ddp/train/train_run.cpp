@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch03_ddp/train/train_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "ch01_intro/decoder/decoder.h"
+#include "ch01_intro/microbatches.h"
+#include "ch01_intro/parameter_bits.h"
+#include "ch01_intro/statistics/statistics.h"
+#include "ch01_intro/trainer/language_task.h"
+#include "ch03_ddp/ladder/timed_sync.h"
+#include "ch03_ddp/train/bigram.h"
+#include "ch03_ddp/train/fashion_task.h"
+#include "common/errors.h"
+#include "common/report.h"
+#include "common/safetensors.h"
+#include "common/timer.h"
+#include "common/torch/process_group.h"
+
+namespace dai::ddp {
+namespace {
+
+using intro::StepResult;
+
+// Through the store: a broken collective must not be its own judge.
+std::int64_t most_bits_off_rank0(ProcessGroup& group,
+                                 const at::Tensor& parameters) {
+  at::Tensor rank0 = parameters.clone();
+  group.broadcast(rank0);
+  std::int64_t most = 0;
+  for (const std::string& text : group.gather_strings(
+           fmt::format("{}", intro::differing_bits(parameters, rank0)))) {
+    most =
+        std::max<std::int64_t>(most, std::strtoll(text.c_str(), nullptr, 10));
+  }
+  return most;
+}
+
+void save_weights(const std::string& path,
+                  const std::vector<NamedParameter>& parameters) {
+  std::vector<at::Tensor> alive;
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : parameters) {
+    alive.push_back(tensor.detach().cpu().contiguous());
+    const at::Tensor& cpu = alive.back();
+    tensors.push_back(
+        {name,
+         Dtype::F32,
+         cpu.sizes().vec(),
+         {static_cast<const std::byte*>(cpu.const_data_ptr()), cpu.nbytes()}});
+  }
+  save_safetensors(path, tensors);
+}
+
+TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
+               const std::vector<NamedParameter>& parameters,
+               const TrainOptions& options, const AfterStep& after_step,
+               Trace* trace) {
+  const std::int64_t microbatches = options.trainer.microbatches;
+  TimedSync sync(parameters, group, [&] {
+    return make_sync(options.sync, options.exchange, parameters, microbatches,
+                     group);
+  });
+  intro::WholeParameters view(parameters);
+  intro::Trainer trainer(task, sync, view, &group, options.trainer,
+                         group.device(), /*ledger=*/nullptr, trace);
+  TrainRun run;
+  std::vector<double> step_ms, backward_ms, exposed_ms, wire_ms, hidden;
+  const WallTimer timer;
+  while (trainer.steps_done() < options.trainer.schedule.total_steps) {
+    const StepResult result = trainer.step();
+    const StepTimeline& line = sync.timeline();
+    run.losses.push_back(result.loss);
+    run.gradient_norms.push_back(result.gradient_norm);
+    run.learning_rates.push_back(result.learning_rate);
+    step_ms.push_back(intro::total_ms(result.ms));
+    backward_ms.push_back(line.backward_ms());
+    exposed_ms.push_back(line.exposed_ms());
+    wire_ms.push_back(line.wire_ms());
+    hidden.push_back(line.hidden());
+    run.wire_bytes = line.wire_bytes();
+    if (after_step) after_step(result, line.exposed_ms());
+  }
+  run.seconds = timer.seconds();
+  run.samples_per_s =
+      static_cast<double>(std::ssize(run.losses) * microbatches *
+                          options.microbatch_size) /
+      run.seconds;
+  run.skipped_updates = trainer.skipped_updates();
+  run.step_ms = intro::median(step_ms);
+  run.backward_ms = intro::median(backward_ms);
+  run.exposed_ms = intro::median(exposed_ms);
+  run.wire_ms = intro::median(wire_ms);
+  run.hidden = intro::median(hidden);
+  run.bits_off_rank0 =
+      most_bits_off_rank0(group, intro::flat_parameters(parameters));
+  if (!options.save.empty() && group.rank() == 0) {
+    save_weights(options.save, parameters);
+  }
+  return run;
+}
+
+}  // namespace
+
+void TrainOptions::check(int ranks) const {
+  intro::microbatches_of_rank(trainer.microbatches, 0, ranks);
+  trainer.check();
+  exchange.check(sync);
+  const std::int64_t share = microbatch_size * ranks;
+  if (validation_windows % share != 0) {
+    throw UsageError(fmt::format(
+        "{} validation windows: a multiple of {} is expected, {} a microbatch "
+        "on {} ranks",
+        validation_windows, share, microbatch_size, ranks));
+  }
+}
+
+TrainRun train_decoder(ProcessGroup& group, const intro::TokenCorpus& corpus,
+                       const TrainOptions& options, const AfterStep& after_step,
+                       Trace* trace) {
+  const at::Device device = group.device();
+  intro::DecoderParts parts(
+      options.decoder,
+      {.seed = options.seed, .device = device, .ops = options.ops});
+  const intro::Decoder decoder(parts);
+  intro::LanguageTask task(decoder, corpus,
+                           {.microbatches = options.trainer.microbatches,
+                            .samples = options.microbatch_size},
+                           device);
+  TrainRun run =
+      train(group, task, decoder.parameters(), options, after_step, trace);
+  const std::int64_t held_back =
+      options.validation_windows / options.microbatch_size;
+  intro::LanguageTask validation(decoder, corpus,
+                                 {.microbatches = held_back,
+                                  .samples = options.microbatch_size,
+                                  .split = intro::CorpusSplit::kValidation},
+                                 device);
+  run.validation_loss = intro::evaluate(validation, held_back, &group,
+                                        options.trainer.precision, device);
+  run.bigram_loss = bigram_loss(corpus, options.validation_windows);
+  return run;
+}
+
+TrainRun train_fashion(ProcessGroup& group, const intro::FashionMnist& train_on,
+                       const intro::FashionMnist& test,
+                       const TrainOptions& options, const AfterStep& after_step,
+                       Trace* trace) {
+  const FashionCnn cnn(options.seed, group.device());
+  FashionTask task(cnn, train_on,
+                   {.microbatches = options.trainer.microbatches,
+                    .samples = options.microbatch_size,
+                    .seed = options.seed},
+                   group.device());
+  TrainRun run =
+      train(group, task, cnn.parameters(), options, after_step, trace);
+  run.test_accuracy = accuracy(cnn, test, &group, group.device());
+  return run;
+}
+
+std::string TrainRun::to_string() const {
+  constexpr std::size_t kRows = 8;
+  Table table({"step", "loss", "gradient norm", "learning rate"});
+  const std::size_t last = losses.size() - 1;
+  std::size_t shown = losses.size();  // none so far
+  for (std::size_t row = 0; row < kRows; ++row) {
+    const std::size_t step = last * row / (kRows - 1);
+    if (step == shown) continue;
+    shown = step;
+    table.add_row({fmt::format("{}", step + 1),
+                   fmt::format("{:.4f}", losses[step]),
+                   fmt::format("{:.3f}", gradient_norms[step]),
+                   fmt::format("{:.2e}", learning_rates[step])});
+  }
+  std::string text = table.to_string();
+  text += fmt::format(
+      "{:.1f} s, {:.0f} samples/s; a step {:.1f} ms, of which {:.2f} ms "
+      "exposed\nwire: {:.2f} MB a step in {:.2f} ms, {:.0f} % of it behind "
+      "backward\n",
+      seconds, samples_per_s, step_ms, exposed_ms, wire_bytes / 1e6, wire_ms,
+      100 * hidden);
+  if (bigram_loss > 0) {
+    text += fmt::format(
+        "on text held back: {:.4f} nats a token; a bigram table: {:.4f}\n",
+        validation_loss, bigram_loss);
+  } else {
+    text += fmt::format("test pictures named rightly: {:.2f} %\n",
+                        100 * test_accuracy);
+  }
+  return text;
+}
+
+std::vector<std::pair<std::string, double>> TrainRun::metrics() const {
+  std::vector<std::pair<std::string, double>> all{
+      {"train_seconds", seconds},
+      {"samples_per_s", samples_per_s},
+      {"step_ms", step_ms},
+      {"backward_ms", backward_ms},
+      {"exposed_ms", exposed_ms},
+      {"wire_ms", wire_ms},
+      {"hidden_percent", 100 * hidden},
+      {"wire_bytes", static_cast<double>(wire_bytes)},
+      {"skipped_updates", static_cast<double>(skipped_updates)},
+      {"last_loss_nats", losses.back()}};
+  if (bigram_loss > 0) {
+    all.emplace_back("validation_loss_nats", validation_loss);
+    all.emplace_back("bigram_loss_nats", bigram_loss);
+  } else {
+    all.emplace_back("test_accuracy_percent", 100 * test_accuracy);
+  }
+  return all;
+}
+
+}  // namespace dai::ddp
