@@ -3,11 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <iostream>
 #include <optional>
 
+#include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/first_run/same_tokens.h"
+#include "ch03_ddp/train/paced_ddp.h"
 #include "ch03_ddp/train/train_options.h"
 #include "common/app.h"
+#include "common/errors.h"
 #include "common/progress.h"
 #include "common/torch/device.h"
 #include "common/torch/distributed_trace.h"
@@ -33,6 +37,22 @@ void prove(dai::App& app, const TrainRun& run, bool text) {
   }
 }
 
+// What the bench of the chapter talks to; its proof is that it has trained.
+void run_paced(dai::App& app, dai::ProcessGroup& group,
+               const dai::intro::TokenCorpus& corpus,
+               const TrainOptions& options, const TrainAppOptions& given) {
+  if (!given.windows_out.empty() && app.is_rank0()) {
+    dai::intro::BaselineOptions windows;
+    windows.samples = options.microbatch_size;
+    windows.microbatches = options.trainer.microbatches;
+    windows.trainer.schedule = options.trainer.schedule;
+    dai::intro::write_windows(corpus, windows, given.windows_out);
+  }
+  const std::int64_t steps =
+      serve_paced_ddp(group, corpus, options, std::cin, std::cout);
+  app.check("steps missing of the first", steps > 0 ? 0 : 1, 0);
+}
+
 void run(dai::App& app, const TrainAppOptions& given) {
   TrainOptions options;
   std::optional<dai::intro::TokenCorpus> corpus;
@@ -42,6 +62,9 @@ void run(dai::App& app, const TrainAppOptions& given) {
       [&] {
         options = given.options(app.seed());
         options.check(app.launch().world_size);
+        if (given.paced && !given.is_text()) {
+          throw dai::UsageError("--paced trains on --task text");
+        }
         if (given.is_text()) {
           corpus = dai::intro::load_text_corpus(given.corpus(app.seed()),
                                                 app.cache_dir());
@@ -58,6 +81,7 @@ void run(dai::App& app, const TrainAppOptions& given) {
   app.print(fmt::format("ch03_ddp_train: {} on {}\n{}\n\n", group.description(),
                         dai::describe_device(group.device()),
                         given.to_string(app.seed())));
+  if (given.paced) return run_paced(app, group, *corpus, options, given);
   dai::Progress progress("train", options.trainer.schedule.total_steps,
                          app.is_rank0());
   const auto show = [&](const dai::intro::StepResult& step, double exposed_ms) {

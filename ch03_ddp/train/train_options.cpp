@@ -44,6 +44,12 @@ void TrainAppOptions::declare(OptionSet& set) {
   set.add("--images", images, "folder of Fashion-MNIST's four files");
   set.add("--save", train.save,
           "safetensors file that receives the weights in the end");
+  set.add_flag("--paced", paced,
+               "train as many steps as each line on rank 0's stdin says and "
+               "print their times: for side-by-side measurements");
+  set.add("--windows-out", windows_out,
+          "write the windows of --steps steps in the order of training, int32, "
+          "for another program to train on");
   add_distributed_options(set, distributed);
   const auto preset = [&](const char* name, const char* of, int tokens,
                           Sizes of_text, Sizes of_images) {
@@ -59,7 +65,7 @@ void TrainAppOptions::declare(OptionSet& set) {
     });
   };
   preset("smoke", "nano-1m", 64, {10, 12, 1, 1e-2}, {10, 12, 8, 1e-3});
-  preset("laptop", "small-5m", 128, {700, 12, 2, 4e-3}, {3000, 12, 16, 1e-3});
+  preset("laptop", "nano-1m", 128, {1000, 12, 1, 8e-3}, {3000, 12, 16, 1e-3});
   preset("gpu24", "base-110m", 1024, {2000, 12, 4, 6e-4}, {3000, 12, 16, 1e-3});
   preset("gpu80", "large-730m", 1024, {2000, 24, 4, 3e-4},
          {3000, 12, 16, 1e-3});

@@ -24,6 +24,8 @@ struct TrainAppOptions {
   double bucket_mb = 25, first_bucket_mb = 1;
   std::int64_t steps = 0, microbatches = 0, microbatch_size = 0;  // 0: preset's
   double learning_rate = 0;
+  bool paced = false;
+  std::string windows_out;
   TrainOptions train;
   DistributedOptions distributed;
 

@@ -19,6 +19,7 @@ from support.many_nodes import (  # noqa: E402
 
 LAB = str(SCRIPTS / "slurm_lab")
 BATCH = SCRIPTS / "launch_slurm.sbatch"
+DDP_BATCH = SCRIPTS.parent / "ch03_ddp/launch/slurm_node8x2.sbatch"
 DAEMONS = ("munged", "slurmctld", "slurmd", "srun")
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -79,6 +80,17 @@ class Jobs(ManyNodes):
                 self.assertEqual(found["ranks"]["launcher"], launcher)
                 self.assertEqual(found["curves"], expected_curves(2))
                 report.unlink()
+
+    def test_chapter_3s_job(self):
+        report = self.dir / "report.json"
+        words = (f"{DDP_BATCH} --steps 2 --exchange canonical "
+                 f"--json {report}")
+        ran = self.lab(f"PRESET=smoke submit {words}", "over")
+        self.assertEqual(ran.returncode, 0, ran.shown)
+        found = json.loads(report.read_text())
+        self.assertEqual(found["ranks"]["nodes"], 2, ran.shown)
+        self.assertEqual(found["app"], "ch03_ddp_train")
+        self.assertEqual(found["check"], "ok")
 
     def requeued(self, *lines):
         """The job of STEPS, `lines` once it trains; it must start a second

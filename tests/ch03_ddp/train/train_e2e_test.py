@@ -12,6 +12,7 @@ import pathlib
 import re
 import sys
 import time
+import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 # pylint: disable=wrong-import-position
@@ -98,6 +99,14 @@ class Launches(ManyNodes):
                            "--nnodes", "2", "--node-rank", "{}",
                            "--nproc-per-node", "1", "--rdzv-endpoint",
                            "{first}:29400", *self.QUICK), expected)
+
+    @unittest.skipUnless(os.environ.get("DAI_TORCHRUN"), "no torchrun")
+    def test_the_launch_file_for_torchrun(self):
+        self.env.update(NNODES="1", NPROC="2", PRESET="smoke")
+        launch = SCRIPTS.parent / "ch03_ddp/launch/torchrun_node8x2.sh"
+        self.assertEqual(
+            self.losses_of(launch, *self.QUICK[2:]),
+            self.losses_of(*ranks(2), *self.QUICK))
 
     def test_wrong_options_are_refused_before_any_work(self):
         for words, says in (

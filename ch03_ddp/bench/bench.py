@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Chapter 3 against PyTorch in Python: a data-parallel training step.
+
+Same weights, same windows of the same text, global batch 8 x 128, two ranks of
+one thread each, AdamW in one fused pass on both sides, gradients clipped at
+norm 1. All programs are started first and then take turns, a few steps each,
+so that what slows the machine slows them alike. After each turn all must have
+the same loss, or there is no result. A ratio is theirs / ours of the medians
+over all turns, above 1 where ours is better. Memory is rank 0's at its peak, of
+the programs that took turns. Weak scaling compares a rank alone with two, the
+same microbatch each: 1 would be perfect.
+
+  scripts/book bench ch03 --json FILE        (sets up the peer and builds)
+"""
+import argparse
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts" / "lib"))
+# pylint: disable=wrong-import-position
+from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
+
+MODEL, BATCH, WINDOW, RANKS = "bench-9m", 4, 128, 2
+WARMUP = 4
+# Float32 sums in other orders: what remains after some fifty steps.
+SAME_LOSS = 1e-3
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Program:
+    """Ranks that train as many steps as a line on rank 0's stdin says."""
+
+    def __init__(self, label, command, ranks=RANKS):
+        self.label, self.command, self.ranks = label, command, ranks
+        port = str(free_port())
+        self.processes = []
+        for rank in range(ranks):
+            environment = dict(
+                os.environ, OMP_NUM_THREADS="1", RANK=str(rank),
+                LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks),
+                LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=port)
+            self.processes.append(subprocess.Popen(
+                command, cwd=ROOT, env=environment, text=True,
+                stdin=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL))
+        self.turns, self.peak_rss_bytes, self.loss = [], 0, 0.0
+
+    def answer(self):
+        while True:
+            line = self.processes[0].stdout.readline()
+            if not line:
+                sys.exit(f"{self.label} ended: {' '.join(self.command)}")
+            if line.startswith("{"):
+                return json.loads(line)
+
+    def train(self, steps, keep=True):
+        print(steps, file=self.processes[0].stdin, flush=True)
+        answer = self.answer()
+        self.peak_rss_bytes = answer["peak_rss_bytes"]
+        self.loss = answer["loss"]
+        if keep:
+            self.turns.append(statistics.median(answer["step_ms"]))
+
+    def end(self):
+        self.processes[0].stdin.close()
+        self.processes[0].stdout.read()
+        for process in self.processes:
+            if process.wait(60) != 0:
+                sys.exit(f"{self.label} failed: {' '.join(self.command)}")
+
+
+def ours(build, rung, backend, ranks=RANKS, *more):
+    return [str(build / "bin" / "ch03_ddp_train"), "--model", MODEL,
+            "--microbatches", str(ranks), "--microbatch-size", str(BATCH),
+            "--window", str(WINDOW), "--lr", "3e-4", "--device", "cpu",
+            "--rung", rung, "--backend", backend, "--sync", "reducer",
+            "--timeout-s", "900", "--paced", *more]
+
+
+def peer(mode, sizes, windows):
+    words = [str(ROOT / ".deps/venv/bin/python"),
+             str(ROOT / "ch03_ddp/peers/ddp_peer.py"), "--mode", mode,
+             "--windows", windows, "--batch", str(BATCH),
+             "--window", str(WINDOW)]
+    for key, value in sizes.items():
+        words += ["--" + key.replace("_", "-"), str(value)]
+    return words
+
+
+def refuse_other_losses(programs):
+    first = programs[0].loss
+    # A NaN is near nothing, itself included.
+    if not all(abs(p.loss - first) <= SAME_LOSS * first for p in programs):
+        sys.exit("the programs do not train the same: losses " + ", ".join(
+            f"{p.label} {p.loss:.6f}" for p in programs))
+
+
+def start_all(build, windows, steps):
+    programs = {}
+
+    def start(key, label, command, ranks=RANKS):
+        begun = time.time()
+        program = programs[key] = Program(label, command, ranks)
+        sizes = program.answer()["decoder"] if "--rung" in command else None
+        program.train(WARMUP, keep=False)
+        print(f"{label}: ready after {time.time() - begun:.0f} s",
+              file=sys.stderr)
+        return sizes
+    sizes = start("gloo", "ours, naive rung, gloo",
+                  ours(build, "naive", "gloo", RANKS, "--windows-out", windows,
+                       "--steps", str(steps)))
+    start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
+    start("fused", "ours, fused rung, dai", ours(build, "fused", "dai"))
+    for mode in ("eager", "compile"):
+        start(mode, f"pytorch {mode}, gloo", peer(mode, sizes, windows))
+    start("alone", "ours, naive rung, one rank",
+          ours(build, "naive", "gloo", 1), 1)
+    return programs
+
+
+def row(name, metric, unit, us, theirs, mine, other, versions):
+    a, b = statistics.median(mine), statistics.median(other)
+    return {"name": name, "peer": theirs.label, "metric": metric,
+            "unit": unit, "ours": a, "theirs": b, "ratio": b / a,
+            "ci95": bootstrap(mine, other), "samples": len(mine),
+            "ours_cmd": shown(us.command), "theirs_cmd": shown(theirs.command),
+            "versions": versions, "threads": 1, "ranks": RANKS}
+
+
+def show(rows):
+    print(f"{'row':<32} {'ours':>9} {'theirs':>9} {'':<4} ratio  95 %")
+    for r in rows:
+        print(f"{r['name']:<32} {r['ours']:>9.1f} {r['theirs']:>9.1f} "
+              f"{r['unit']:<4} {r['ratio']:>5.2f}  "
+              "[{:.2f}, {:.2f}]".format(*r["ci95"]))
+    v = rows[0]["versions"]
+    print(f"{v['date']}, {v['cpu']}, torch {v['torch']}, {RANKS} ranks of one "
+          "thread")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json")
+    parser.add_argument("--show", metavar="FILE", help="print rows, no more")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=5, help="of a turn")
+    a = parser.parse_args()
+    if a.show:
+        show(json.loads(pathlib.Path(a.show).read_text())["rows"])
+        return
+    if not a.json:
+        parser.error("--json FILE or --show FILE")
+    if a.turns < 7:
+        parser.error("fewer than 7 turns are no result")
+    open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
+    build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
+    programs = start_all(build, str(build / "ch03_bench_windows.i32"),
+                         WARMUP + a.turns * a.steps)
+    order = list(programs.values())
+    same = [programs[k] for k in ("gloo", "dai", "fused", "eager", "compile")]
+    refuse_other_losses(same)
+    for turn in range(a.turns):
+        at = turn % len(order)
+        for program in order[at:] + order[:at]:
+            time.sleep(0.3)  # idle threads stop spinning
+            program.train(a.steps)
+        print(f"turn {turn + 1}/{a.turns}, loss {order[0].loss:.4f}: " +
+              ", ".join(f"{p.label} {p.turns[-1]:.0f} ms" for p in order),
+              file=sys.stderr)
+        refuse_other_losses(same)
+    for program in order:
+        program.end()
+    versions = json.loads(subprocess.check_output(
+        [str(ROOT / ".deps/venv/bin/python"), "-c",
+         "import torch, json, sys; print(json.dumps({'torch': "
+         "torch.__version__, 'python': sys.version.split()[0]}))"], text=True))
+    versions.update(cpu=cpu_model(), date=time.strftime("%Y-%m-%d"))
+
+    def step(name, us, theirs):
+        us, theirs = programs[us], programs[theirs]
+        return row(name, "training step", "ms", us, theirs, us.turns,
+                   theirs.turns, versions)
+    rows = [step("ddp_step_2r_gloo_vs_pytorch", "gloo", "eager"),
+            step("ddp_step_2r_dai_vs_pytorch", "dai", "eager"),
+            step("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
+            step("ddp_step_2r_fused_vs_compile", "fused", "compile"),
+            step("ddp_weak_scaling_2r", "dai", "alone")]
+    held = [[programs[k].peak_rss_bytes / 2**20] * 1
+            for k in ("gloo", "eager")]
+    rows.append(row("ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
+                    programs["gloo"], programs["eager"], *held, versions))
+    with open(a.json + ".new", "w", encoding="utf-8") as file:
+        json.dump({"schema": 1, "rows": rows}, file, indent=1)
+    os.replace(a.json + ".new", a.json)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
