@@ -65,7 +65,7 @@ void TrainAppOptions::declare(OptionSet& set) {
     });
   };
   preset("smoke", "nano-1m", 64, {10, 12, 1, 1e-2}, {10, 12, 8, 1e-3});
-  preset("laptop", "nano-1m", 128, {1000, 12, 1, 8e-3}, {3000, 12, 16, 1e-3});
+  preset("laptop", "nano-1m", 128, {1800, 12, 1, 8e-3}, {3000, 12, 16, 1e-3});
   preset("gpu24", "base-110m", 1024, {2000, 12, 4, 6e-4}, {3000, 12, 16, 1e-3});
   preset("gpu80", "large-730m", 1024, {2000, 24, 4, 3e-4},
          {3000, 12, 16, 1e-3});
