@@ -17,8 +17,8 @@
 
 #include <vector>
 
-#include "ch01_intro/sync/gradient_sync.h"
 #include "ch01_intro/trainer/parameter_view.h"
+#include "ch03_ddp/precision/wrapped_sync.h"
 
 namespace dai::ddp {
 
@@ -50,26 +50,14 @@ class MasterWeights : public intro::ParameterView {
   intro::WholeParameters view_;
 };
 
-class MasterSync : public intro::GradientSync {
+class MasterSync : public WrappedSync {
  public:
   MasterSync(intro::GradientSync& inner, MasterWeights& masters)
-      : inner_(inner), masters_(masters) {}
+      : WrappedSync(inner), masters_(masters) {}
 
-  void begin_step() override { inner_.begin_step(); }
-  void before_forward(const intro::Microbatch& microbatch) override {
-    inner_.before_forward(microbatch);
-  }
-  void before_backward(const intro::Microbatch& microbatch,
-                       const at::Tensor& loss) override {
-    inner_.before_backward(microbatch, loss);
-  }
-  void after_backward(const intro::Microbatch& microbatch) override {
-    inner_.after_backward(microbatch);
-  }
   intro::SyncTimes finish_step() override;
 
  private:
-  intro::GradientSync& inner_;
   MasterWeights& masters_;
 };
 

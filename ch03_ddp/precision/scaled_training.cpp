@@ -36,7 +36,7 @@ intro::TokenLoss ScaledTask::loss() {
 
 ScaledSync::ScaledSync(intro::GradientSync& inner, GradScaler& scaler,
                        std::vector<intro::NamedParameter> parameters)
-    : inner_(inner), scaler_(scaler), parameters_(std::move(parameters)) {}
+    : WrappedSync(inner), scaler_(scaler), parameters_(std::move(parameters)) {}
 
 intro::SyncTimes ScaledSync::finish_step() {
   intro::SyncTimes times = inner_.finish_step();

@@ -16,9 +16,9 @@
 
 #include <vector>
 
-#include "ch01_intro/sync/gradient_sync.h"
 #include "ch01_intro/trainer/trainer.h"
 #include "ch03_ddp/precision/grad_scaler.h"
+#include "ch03_ddp/precision/wrapped_sync.h"
 
 namespace dai::ddp {
 
@@ -41,30 +41,18 @@ class ScaledTask : public intro::TrainingTask {
   const GradScaler& scaler_;
 };
 
-class ScaledSync : public intro::GradientSync {
+class ScaledSync : public WrappedSync {
  public:
   // Keeps both references. `parameters`: those whose gradients `inner` makes
   // global on this rank.
   ScaledSync(intro::GradientSync& inner, GradScaler& scaler,
              std::vector<intro::NamedParameter> parameters);
 
-  void begin_step() override { inner_.begin_step(); }
-  void before_forward(const intro::Microbatch& microbatch) override {
-    inner_.before_forward(microbatch);
-  }
-  void before_backward(const intro::Microbatch& microbatch,
-                       const at::Tensor& loss) override {
-    inner_.before_backward(microbatch, loss);
-  }
-  void after_backward(const intro::Microbatch& microbatch) override {
-    inner_.after_backward(microbatch);
-  }
   intro::SyncTimes finish_step() override;
 
   std::int64_t skipped() const { return skipped_; }
 
  private:
-  intro::GradientSync& inner_;
   GradScaler& scaler_;
   const std::vector<intro::NamedParameter> parameters_;
   std::int64_t skipped_ = 0;
