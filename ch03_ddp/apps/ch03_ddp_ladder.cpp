@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ch03_ddp/ladder/climb.h"
+#include "ch03_ddp/climb/climb.h"
 
 #include <fmt/format.h>
 
-#include <optional>
-
-#include "ch01_intro/first_run/same_tokens.h"
-#include "ch03_ddp/ladder/ladder_options.h"
+#include "ch03_ddp/climb/ladder_options.h"
 #include "common/app.h"
-#include "common/torch/device.h"
 #include "common/torch/distributed_trace.h"
 #include "common/torch/process_group.h"
 
@@ -40,23 +36,13 @@ void prove(dai::App& app, const Ladder& ladder, double tolerance) {
 
 void run(dai::App& app, const LadderAppOptions& given) {
   LadderOptions options;
-  std::optional<dai::intro::TokenCorpus> corpus;
-  dai::ProcessGroup group = dai::ProcessGroup::connect(
-      app.launch(), given.distributed,
-      [&] {
-        options = given.options(app.seed());
-        options.check(app.launch().world_size);
-        corpus = dai::intro::load_text_corpus(given.corpus(app.seed()),
-                                              app.cache_dir());
-      },
-      given.to_string(app.seed()));
-  dai::intro::require_same_tokens(group, corpus->tokens());
-  dai::set_deterministic_threads();
-  if (app.tracing()) group.add_observer(dai::make_trace_observer(app.trace()));
-  app.print(fmt::format(
-      "ch03_ddp_ladder: {} on {}\n{}\n\n", group.description(),
-      dai::describe_device(group.device()), given.to_string(app.seed())));
-  const Ladder ladder = climb(group, *corpus, options);
+  Stage stage = set_stage(app, given.compared, "ch03_ddp_ladder",
+                          given.to_string(app.seed()), [&] {
+                            options = given.options(app.seed());
+                            options.check(app.launch().world_size);
+                          });
+  dai::ProcessGroup& group = stage.group;
+  const Ladder ladder = climb(group, stage.corpus, options);
   app.print(ladder.to_string() + "\n");
   prove(app, ladder, tolerance(options, group.size(), group.device()));
   for (const auto& [name, value] : ladder.metrics()) app.metric(name, value);

@@ -88,8 +88,12 @@ TimedSync::TimedSync(const std::vector<intro::NamedParameter>& parameters,
     : group_(group),
       observer_(std::make_shared<Observer>()),
       hooks_(parameters,
-             [this](std::size_t) { timeline_.compute_end_us = steady_us(); }),
+             [this](std::size_t parameter) {
+               timeline_.compute_end_us = steady_us();
+               timeline_.ready_us[parameter] = timeline_.compute_end_us;
+             }),
       inner_(make()) {
+  timeline_.ready_us.resize(parameters.size());
   group_.add_observer(observer_);
 }
 

@@ -35,7 +35,8 @@ struct StepTimeline {
   double backward_begin_us = 0;  // of the last microbatch
   double compute_end_us = 0;
   double sync_end_us = 0;
-  std::vector<WireSpan> wire;  // by begin
+  std::vector<double> ready_us;  // [parameter]: its gradient was there
+  std::vector<WireSpan> wire;    // by begin
 
   double backward_ms() const;  // computing, of the last microbatch
   double exposed_ms() const;   // compute's end to sync's

@@ -3,14 +3,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstdlib>
-
 #include "ch01_intro/decoder/decoder.h"
 #include "ch01_intro/microbatches.h"
 #include "ch01_intro/parameter_bits.h"
 #include "ch01_intro/statistics/statistics.h"
 #include "ch01_intro/trainer/language_task.h"
+#include "ch03_ddp/compare/agreement.h"
 #include "ch03_ddp/ladder/timed_sync.h"
 #include "ch03_ddp/train/bigram.h"
 #include "ch03_ddp/train/fashion_task.h"
@@ -24,20 +22,6 @@ namespace dai::ddp {
 namespace {
 
 using intro::StepResult;
-
-// Through the store: a broken collective must not be its own judge.
-std::int64_t most_bits_off_rank0(ProcessGroup& group,
-                                 const at::Tensor& parameters) {
-  at::Tensor rank0 = parameters.clone();
-  group.broadcast(rank0);
-  std::int64_t most = 0;
-  for (const std::string& text : group.gather_strings(
-           fmt::format("{}", intro::differing_bits(parameters, rank0)))) {
-    most =
-        std::max<std::int64_t>(most, std::strtoll(text.c_str(), nullptr, 10));
-  }
-  return most;
-}
 
 void save_weights(const std::string& path,
                   const std::vector<NamedParameter>& parameters) {
