@@ -34,7 +34,8 @@ void prove(dai::App& app, const Ladder& ladder, double tolerance) {
             first.losses.back() / first.losses.front(), 0.99);
 }
 
-void run(dai::App& app, const LadderAppOptions& given) {
+void run(dai::App& app, LadderAppOptions given) {
+  given.compared.settle(app.launch().world_size);
   LadderOptions options;
   Stage stage = set_stage(app, given.compared, "ch03_ddp_ladder",
                           given.to_string(app.seed()), [&] {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
-#include "ch03_ddp/compare/compared_options.h"
 #include "ch03_ddp/climb/climb.h"
+#include "ch03_ddp/compare/compared_options.h"
 
 namespace dai::ddp {
 

@@ -16,7 +16,9 @@ void ComparedOptions::declare(OptionSet& set) {
   set.add("--model", model, "decoder: nano-1m, small-5m, bench-9m, ...");
   set.add("--steps", given.steps, "training steps, of each training");
   set.add("--microbatches", given.microbatches,
-          "microbatches a step, over all ranks; a multiple of their number");
+          "microbatches a step, over all ranks, a multiple of their number; 0: "
+          "one a rank",
+          /*min=*/0);
   set.add("--microbatch-size", given.microbatch_size, "windows a microbatch");
   set.add("--window", window, "tokens a window");
   set.add("--lr", given.learning_rate, "peak of the learning rate");
@@ -26,6 +28,10 @@ void ComparedOptions::declare(OptionSet& set) {
           "read no more of the text than that; 0: all of it", /*min=*/0,
           /*max=*/std::int64_t{1} << 40);
   add_distributed_options(set, distributed);
+}
+
+void ComparedOptions::settle(int ranks) {
+  if (given.microbatches == 0) given.microbatches = ranks;
 }
 
 void ComparedOptions::set_sizes(const char* of, int steps, int microbatches,

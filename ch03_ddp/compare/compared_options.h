@@ -28,6 +28,8 @@ struct ComparedOptions {
   DistributedOptions distributed;
 
   void declare(OptionSet& set);
+  // First of all: 0 microbatches become one a rank.
+  void settle(int ranks);
   // For presets.
   void set_sizes(const char* of, int steps, int microbatches,
                  int microbatch_size, int tokens, double learning_rate);
