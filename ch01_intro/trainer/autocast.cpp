@@ -11,11 +11,20 @@ namespace dai::intro {
 Precision precision_from_string(const std::string& name) {
   if (name == "fp32") return Precision::kFp32;
   if (name == "bf16") return Precision::kBf16;
-  throw UsageError(fmt::format("precision {}: fp32 or bf16 is expected", name));
+  if (name == "fp16") return Precision::kFp16;
+  throw UsageError(
+      fmt::format("precision {}: fp32, bf16 or fp16 is expected", name));
 }
 
 const char* to_string(Precision precision) {
-  return precision == Precision::kBf16 ? "bf16" : "fp32";
+  switch (precision) {
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kFp16:
+      return "fp16";
+    default:
+      return "fp32";
+  }
 }
 
 Autocast::Autocast(Precision precision, at::Device device)
@@ -23,11 +32,13 @@ Autocast::Autocast(Precision precision, at::Device device)
       was_enabled_(at::autocast::is_autocast_enabled(device_type_)),
       old_dtype_(at::autocast::get_autocast_dtype(device_type_)) {
   at::autocast::increment_nesting();
-  if (precision == Precision::kBf16) {
-    at::autocast::set_autocast_dtype(device_type_, at::kBFloat16);
+  const bool half = precision != Precision::kFp32;
+  if (half) {
+    at::autocast::set_autocast_dtype(
+        device_type_,
+        precision == Precision::kBf16 ? at::kBFloat16 : at::kHalf);
   }
-  at::autocast::set_autocast_enabled(device_type_,
-                                     precision == Precision::kBf16);
+  at::autocast::set_autocast_enabled(device_type_, half);
 }
 
 Autocast::~Autocast() {

@@ -68,9 +68,13 @@ std::unique_ptr<BucketExchange> make_exchange(const SyncOptions& options,
     return std::make_unique<HalfExchange>(
         name == "fp16" ? at::kHalf : at::kBFloat16, group);
   }
-  if (name == "int8") return std::make_unique<Int8Exchange>(group);
+  if (name == "int8") {
+    return std::make_unique<Int8Exchange>(group, options.error_feedback);
+  }
   if (name == "powersgd") {
-    return std::make_unique<PowerSgdExchange>(options.powersgd, group);
+    PowerSgdOptions powersgd = options.powersgd;
+    powersgd.use_error_feedback &= options.error_feedback;
+    return std::make_unique<PowerSgdExchange>(powersgd, group);
   }
   return std::make_unique<AllReduceExchange>(&group);
 }

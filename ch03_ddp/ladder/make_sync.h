@@ -38,6 +38,7 @@ struct SyncOptions {
   bool gradient_as_bucket_view = true;  // of reducer; the others always do so
   bool find_unused_parameters = false;  // of reducer
   PowerSgdOptions powersgd = {};
+  bool error_feedback = true;  // of int8 and powersgd
 
   // Throws UsageError for names that are none, for caps that are none, and for
   // naive with an exchange that needs buckets.

@@ -10,7 +10,6 @@
 namespace dai::ddp {
 namespace {
 
-// The same value forwards, a multiple of the gradient backwards.
 struct ScaleGradient : torch::autograd::Function<ScaleGradient> {
   static at::Tensor forward(torch::autograd::AutogradContext* context,
                             const at::Tensor& value, double factor) {
@@ -27,10 +26,14 @@ struct ScaleGradient : torch::autograd::Function<ScaleGradient> {
 
 }  // namespace
 
+at::Tensor scale_gradient(const at::Tensor& value, double factor) {
+  return ScaleGradient::apply(value, factor);
+}
+
 intro::TokenLoss ScaledTask::loss() {
   intro::TokenLoss loss = inner_.loss();
   const double factor = scaler_.get_scale();
-  if (factor != 1) loss.sum = ScaleGradient::apply(loss.sum, factor);
+  if (factor != 1) loss.sum = scale_gradient(loss.sum, factor);
   return loss;
 }
 

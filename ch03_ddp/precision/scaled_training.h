@@ -22,6 +22,9 @@
 
 namespace dai::ddp {
 
+// The same value forwards, `factor` times the gradient backwards.
+at::Tensor scale_gradient(const at::Tensor& value, double factor);
+
 class ScaledTask : public intro::TrainingTask {
  public:
   // Keeps both references.

@@ -34,7 +34,8 @@ void TrainAppOptions::declare(OptionSet& set) {
   set.add("--model", model, "decoder: nano-1m, small-5m, bench-9m, ...");
   set.add("--rung", rung, {"naive", "fused"},
           "the decoder's operators: plain, or one pass each");
-  set.add("--precision", precision, {"fp32", "bf16"}, "of matrix products");
+  set.add("--precision", precision, {"fp32", "bf16", "fp16"},
+          "of matrix products; with fp16 the loss is scaled");
   set.add("--window", window, "tokens a window");
   set.add("--text", text,
           "UTF-8 file to learn from; without it the dictionary of dict-gcide");
@@ -115,6 +116,7 @@ TrainOptions TrainAppOptions::options(std::uint64_t seed) const {
     options.ops = &intro::decoder_ops(rung);
   } else {
     options.validation_windows = 0;
+    options.ops = &intro::naive_ops();  // convolutions have no rungs
     // A network that sees each picture a few times needs little of it.
     options.trainer.adamw.weight_decay = 0.01;
     options.trainer.adamw.beta2 = 0.999;

@@ -10,6 +10,7 @@
 #include "ch01_intro/trainer/language_task.h"
 #include "ch03_ddp/compare/agreement.h"
 #include "ch03_ddp/ladder/timed_sync.h"
+#include "ch03_ddp/precision/scaled_training.h"
 #include "ch03_ddp/train/bigram.h"
 #include "ch03_ddp/train/fashion_task.h"
 #include "common/errors.h"
@@ -44,19 +45,26 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
                const TrainOptions& options, const AfterStep& after_step,
                Trace* trace) {
   const std::int64_t microbatches = options.trainer.microbatches;
-  TimedSync sync(parameters, group, [&] {
+  TimedSync timed(parameters, group, [&] {
     return make_sync(options.sync, options.exchange, parameters, microbatches,
                      group);
   });
+  // float16 alone needs it; else it does nothing.
+  const bool scales = options.trainer.precision == intro::Precision::kFp16;
+  GradScaler scaler({.enabled = scales}, &group, group.device());
+  ScaledTask scaled_task(task, scaler);
+  ScaledSync scaled_sync(timed, scaler, parameters);
   intro::WholeParameters view(parameters);
-  intro::Trainer trainer(task, sync, view, &group, options.trainer,
-                         group.device(), /*ledger=*/nullptr, trace);
+  intro::Trainer trainer(
+      scales ? scaled_task : task,
+      scales ? static_cast<intro::GradientSync&>(scaled_sync) : timed, view,
+      &group, options.trainer, group.device(), /*ledger=*/nullptr, trace);
   TrainRun run;
   std::vector<double> step_ms, backward_ms, exposed_ms, wire_ms, hidden;
   const WallTimer timer;
   while (trainer.steps_done() < options.trainer.schedule.total_steps) {
     const StepResult result = trainer.step();
-    const StepTimeline& line = sync.timeline();
+    const StepTimeline& line = timed.timeline();
     run.losses.push_back(result.loss);
     run.gradient_norms.push_back(result.gradient_norm);
     run.learning_rates.push_back(result.learning_rate);
@@ -74,6 +82,7 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
                           options.microbatch_size) /
       run.seconds;
   run.skipped_updates = trainer.skipped_updates();
+  run.scaler_skips = scaled_sync.skipped();
   run.step_ms = intro::median(step_ms);
   run.backward_ms = intro::median(backward_ms);
   run.exposed_ms = intro::median(exposed_ms);
@@ -93,6 +102,11 @@ void TrainOptions::check(int ranks) const {
   intro::microbatches_of_rank(trainer.microbatches, 0, ranks);
   trainer.check();
   exchange.check(sync);
+  if (trainer.precision == intro::Precision::kFp16 &&
+      std::string(ops->name) == "fused") {
+    throw UsageError(
+        "precision fp16: the fused operators refuse it, take --rung naive");
+  }
   const std::int64_t share = microbatch_size * ranks;
   if (validation_windows % share != 0) {
     throw UsageError(fmt::format(

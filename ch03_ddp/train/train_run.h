@@ -47,7 +47,8 @@ struct TrainRun {
   std::vector<double> gradient_norms;
   std::vector<double> learning_rates;
   std::int64_t skipped_updates = 0;
-  double seconds = 0;  // of all steps
+  std::int64_t scaler_skips = 0;  // of them: overflows of float16
+  double seconds = 0;             // of all steps
   double samples_per_s = 0;
   // Medians over the steps, in milliseconds:
   double step_ms = 0, backward_ms = 0, exposed_ms = 0, wire_ms = 0;

@@ -33,6 +33,15 @@ TEST(Autocast, MatrixProductsAreBf16InsideAndFp32Outside) {
   EXPECT_EQ(dtype_of_a_product(), at::kFloat);
 }
 
+TEST(Autocast, Float16InsideBfloat16AndBack) {
+  Autocast bf16(Precision::kBf16, kCpu);
+  {
+    Autocast fp16(Precision::kFp16, kCpu);
+    EXPECT_EQ(dtype_of_a_product(), at::kHalf);
+  }
+  EXPECT_EQ(dtype_of_a_product(), at::kBFloat16);
+}
+
 TEST(Autocast, GradientsOfFp32WeightsAreFp32) {
   at::Tensor weight = at::ones({4, 4}, at::kFloat).requires_grad_();
   at::Tensor loss;
@@ -68,7 +77,8 @@ TEST(Autocast, AnExceptionRestoresWhatWas) {
 TEST(Autocast, NamesAreChecked) {
   EXPECT_EQ(precision_from_string("bf16"), Precision::kBf16);
   EXPECT_STREQ(to_string(precision_from_string("fp32")), "fp32");
-  EXPECT_THROW(precision_from_string("fp16"), UsageError);
+  EXPECT_STREQ(to_string(precision_from_string("fp16")), "fp16");
+  EXPECT_THROW(precision_from_string("fp8"), UsageError);
 }
 
 }  // namespace

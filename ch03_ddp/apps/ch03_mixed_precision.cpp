@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+
+#include "ch03_ddp/numerics/precision_options.h"
+#include "common/torch/distributed_trace.h"
+
+using namespace dai::ddp;
+
+void prove(dai::App& app, const RecipeTable& table, std::int64_t overflow) {
+  for (const RecipeRow& row : table.rows) {
+    app.check("bits of the weights off rank 0's, " + row.name,
+              static_cast<double>(row.bits_off_rank0), 0);
+    app.check("weights that are not finite, " + row.name,
+              static_cast<double>(row.not_finite), 0);
+    app.check("ranks that skipped other steps, " + row.name,
+              static_cast<double>(row.ranks_that_skipped_others), 0);
+    app.check(
+        "bytes a parameter off the recipe's, " + row.name,
+        std::abs(row.bytes_a_parameter -
+                 static_cast<double>(bytes_a_parameter(recipe(row.name)))),
+        0);
+    const bool came_to_nothing =
+        std::count(row.skipped.begin(), row.skipped.end(), overflow) == 1;
+    if (overflow >= 0) {
+      app.check("overflows that were not skipped, " + row.name,
+                came_to_nothing ? 0 : 1, 0);
+    }
+    // What these lose is what they are there to show.
+    if (row.name == "fp16-unscaled" || row.name == "bf16-weights") continue;
+    if (&row == &table.rows.front()) continue;
+    // In a smoke run, one step of four is skipped until the scale is found.
+    app.check("loss gap, " + row.name, table.gap(row),
+              app.smoke() ? 0.2 : 0.03);
+  }
+}
+
+void run(dai::App& app, PrecisionAppOptions given) {
+  const int ranks = app.launch().world_size;
+  given.compared.settle(ranks);
+  CompareRecipesOptions options;
+  Stage stage = set_stage(app, given.compared, "ch03_mixed_precision",
+                          given.to_string(app.seed()), [&] {
+                            options = given.options(app.seed(), ranks);
+                            options.check(ranks);
+                          });
+  dai::ProcessGroup& group = stage.group;
+  const RecipeTable table = compare_recipes(group, stage.corpus, options);
+  app.print(table.to_string() + "\n");
+  prove(app, table, options.overflow.step);
+  for (const auto& [name, value] : table.metrics()) app.metric(name, value);
+  app.attach("curves", table.curves());
+  if (app.tracing()) {
+    app.set_merged_trace(dai::merged_trace(group, app.trace()));
+  }
+}
+
+int main(int argc, char** argv) {
+  PrecisionAppOptions options;
+  const dai::AppSpec spec{
+      .name = "ch03_mixed_precision",
+      .shows = "half precision across ranks: what is kept in which numbers",
+      .example = "scripts/book run ch03_mixed_precision -n 2",
+      .declare = [&](dai::OptionSet& set) { options.declare(set); }};
+  return dai::run_app(argc, argv, spec,
+                      [&](dai::App& app) { run(app, options); });
+}
