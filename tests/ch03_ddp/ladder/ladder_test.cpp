@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "ch01_intro/parameter_bits.h"
+#include "ch01_intro/sync/naive_ddp.h"
+#include "ch01_intro/trainer/trainer.h"
 #include "ch03_ddp/exchange/all_reduce_exchange.h"
 #include "ch03_ddp/exchange/canonical_exchange.h"
 #include "ch03_ddp/ladder/make_sync.h"
@@ -138,6 +140,83 @@ TEST(Ladder, CanonicalBitsDependOnNothing) {
       }
     }
   }
+}
+
+// Microbatches of unequal weight: `tokens` times the made-up loss. `whole` puts
+// all of a step into one graph.
+class UnevenTask : public intro::TrainingTask {
+ public:
+  UnevenTask(const std::vector<NamedParameter>& weights, bool whole)
+      : weights_(weights), whole_(whole) {}
+  std::int64_t tokens_in_step(std::int64_t) override {
+    return kMicrobatches * (kMicrobatches + 1) / 2;
+  }
+  void load(std::int64_t step, std::int64_t id) override {
+    step_ = step;
+    id_ = id;
+  }
+  intro::TokenLoss loss() override {
+    if (!whole_) return one(id_);
+    intro::TokenLoss all = one(0);
+    for (std::int64_t id = 1; id < kMicrobatches; ++id) {
+      const intro::TokenLoss next = one(id);
+      all = {all.sum + next.sum, all.tokens + next.tokens};
+    }
+    return all;
+  }
+
+ private:
+  intro::TokenLoss one(std::int64_t id) const {
+    const at::Tensor loss =
+        testing::loss_of(weights_, step_ * kMicrobatches + id);
+    return {loss * (id + 1), id + 1};
+  }
+  const std::vector<NamedParameter>& weights_;
+  const bool whole_;
+  std::int64_t step_ = 0, id_ = 0;
+};
+
+std::vector<NamedParameter> trained(intro::GradientSync& sync,
+                                    const std::vector<NamedParameter>& weights,
+                                    bool whole, ProcessGroup* ranks) {
+  UnevenTask task(weights, whole);
+  intro::WholeParameters view(weights);
+  intro::Trainer trainer(task, sync, view, ranks,
+                         {.microbatches = whole ? 1 : kMicrobatches,
+                          .schedule = {.peak = 1e-2, .total_steps = 6},
+                          .clip_norm = 0.05},
+                         group().device());
+  for (int step = 0; step < 6; ++step) {
+    EXPECT_GT(trainer.step().gradient_norm, 0.05) << "nothing was clipped";
+  }
+  return weights;
+}
+
+// One graph over all microbatches, one backward, no communication.
+TEST(Ladder, AccumulationAndClippingAreTheFullBatch) {
+  const std::vector<std::int64_t> widths{40, 50, 7};
+  const auto make = [&] {
+    return testing::layers(30, widths, group().device());
+  };
+  const auto whole = make();
+  intro::NaiveDdp alone(whole, 1, nullptr);
+  trained(alone, whole, /*whole=*/true, nullptr);
+  for (const std::string& name : sync_names()) {
+    for (const bool canonical : {false, true}) {
+      const auto weights = make();
+      const auto sync = testing::make_sync(name, weights, kMicrobatches,
+                                           group(), canonical, 3000);
+      trained(*sync, weights, /*whole=*/false, &group());
+      EXPECT_LT(intro::max_difference(intro::flat_parameters(weights),
+                                      intro::flat_parameters(whole)),
+                1e-4)
+          << name;
+    }
+  }
+  EXPECT_GT(intro::max_difference(intro::flat_parameters(make()),
+                                  intro::flat_parameters(whole)),
+            1e-2)
+      << "nothing was learnt";
 }
 
 TEST(Ladder, AMissingGradientIsNamed) {
