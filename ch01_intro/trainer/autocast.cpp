@@ -34,9 +34,9 @@ Autocast::Autocast(Precision precision, at::Device device)
   at::autocast::increment_nesting();
   const bool half = precision != Precision::kFp32;
   if (half) {
-    at::autocast::set_autocast_dtype(
-        device_type_,
-        precision == Precision::kBf16 ? at::kBFloat16 : at::kHalf);
+    at::autocast::set_autocast_dtype(device_type_, precision == Precision::kBf16
+                                                       ? at::kBFloat16
+                                                       : at::kHalf);
   }
   at::autocast::set_autocast_enabled(device_type_, half);
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 // Mixed precision, as torch.autocast in Python: inside the guard, matrix
-// products take bfloat16 or float16 inputs (casts of weights are cached until the
-// outermost guard ends) while reductions such as softmax stay in float32; the
-// weights themselves and their gradients are float32. LibTorch has the
+// products take bfloat16 or float16 inputs (casts of weights are cached until
+// the outermost guard ends) while reductions such as softmax stay in float32;
+// the weights themselves and their gradients are float32. LibTorch has the
 // switches but no guard for them.
 //
 //   {
@@ -16,7 +16,8 @@
 // With kFp32 the guard turns autocast off, also inside another guard. Guards
 // nest; each restores what it found. Per thread, as in PyTorch.
 // bfloat16 needs no loss scaling: it has float32's exponent. float16 does
-// (ch03_ddp/precision/grad_scaler.h), and the fused decoder operators refuse it.
+// (ch03_ddp/precision/grad_scaler.h), and the fused decoder operators refuse
+// it.
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>

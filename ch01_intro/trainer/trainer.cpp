@@ -25,18 +25,27 @@ MicrobatchRange share_of(std::int64_t microbatches, ProcessGroup* group) {
                               group ? group->size() : 1);
 }
 
-// A sum of all microbatches in the order of their ids, so that it has the same
-// bits whoever computed them. sums: [microbatches of this rank].
-double sum_in_order(const at::Tensor& sums, ProcessGroup* group) {
-  const at::Tensor all = (group ? group->all_gather(sums) : sums)
-                             .reshape({-1})
-                             .to(at::kDouble)
-                             .cpu();
-  double total = 0;
-  for (std::int64_t i = 0; i < all.numel(); ++i) {
-    total += all.const_data_ptr<double>()[i];
+struct StepTotals {
+  double loss = 0, tokens = 0;
+};
+
+// Over the microbatches of all ranks, in the order of their ids, so that a loss
+// has the same bits whoever computed it. sums: [microbatches of this rank]. One
+// message, since latency is what it costs.
+StepTotals sum_in_order(const at::Tensor& sums, std::int64_t tokens,
+                        ProcessGroup* group) {
+  const std::int64_t count = sums.numel();
+  at::Tensor mine = at::empty({count + 1}, sums.options().dtype(at::kDouble));
+  mine.narrow(0, 0, count).copy_(sums);
+  mine.narrow(0, count, 1).fill_(static_cast<double>(tokens));
+  const at::Tensor all = (group ? group->all_gather(mine) : mine).cpu();
+  const auto* number = all.const_data_ptr<double>();
+  StepTotals totals;
+  for (int rank = 0; rank < (group ? group->size() : 1); ++rank) {
+    for (std::int64_t i = 0; i < count; ++i) totals.loss += *number++;
+    totals.tokens += *number++;
   }
-  return total;
+  return totals;
 }
 
 }  // namespace
@@ -151,16 +160,14 @@ StepResult Trainer::step() {
 // Also where it shows that a task promised other tokens than it gave: the
 // gradients would be off by that factor, silently.
 double Trainer::global_loss(const at::Tensor& sums, std::int64_t tokens) {
-  at::Tensor counted = at::empty({1}, at::kDouble);
-  counted.data_ptr<double>()[0] = static_cast<double>(tokens);
-  const double all_tokens = sum_in_order(counted.to(device_), group_);
+  const StepTotals all = sum_in_order(sums, tokens, group_);
   const std::int64_t promised = task_.tokens_in_step(step_);
-  if (all_tokens != static_cast<double>(promised)) {
+  if (all.tokens != static_cast<double>(promised)) {
     throw std::logic_error(
         fmt::format("step {}: the task promised {} tokens and gave {:.0f}",
-                    step_, promised, all_tokens));
+                    step_, promised, all.tokens));
   }
-  return sum_in_order(sums, group_) / static_cast<double>(promised);
+  return all.loss / static_cast<double>(promised);
 }
 
 double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
@@ -168,19 +175,19 @@ double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
   const at::NoGradGuard no_grad;
   const MicrobatchRange mine = share_of(count, group);
   at::Tensor sums = at::zeros({mine.count}, at::kDouble);
-  at::Tensor tokens = at::zeros({mine.count}, at::kDouble);
+  std::int64_t tokens = 0;
   for (std::int64_t k = 0; k < mine.count; ++k) {
     task.load(0, mine.first + k);
     Autocast autocast(precision, device);
     const TokenLoss loss = task.loss();
     sums.data_ptr<double>()[k] = loss.sum.item<double>();
-    tokens.data_ptr<double>()[k] = static_cast<double>(loss.tokens);
+    tokens += loss.tokens;
   }
-  const double all_tokens = sum_in_order(tokens.to(device), group);
-  if (all_tokens < 1) {
+  const StepTotals all = sum_in_order(sums.to(device), tokens, group);
+  if (all.tokens < 1) {
     throw UsageError("the evaluation has no token to judge");
   }
-  return sum_in_order(sums.to(device), group) / all_tokens;
+  return all.loss / all.tokens;
 }
 
 }  // namespace dai::intro

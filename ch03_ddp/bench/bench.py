@@ -8,8 +8,10 @@ norm 1. All programs are started first and then take turns, a few steps each,
 so that what slows the machine slows them alike. After each turn all must have
 the same loss, or there is no result. A ratio is theirs / ours of the medians
 over all turns, above 1 where ours is better. Memory is rank 0's at its peak, of
-the programs that took turns. Weak scaling compares a rank alone with two, the
-same microbatch each: 1 would be perfect.
+programs of its own, seven pairs that begin anew. Weak scaling compares a rank
+alone with two, the same microbatch each: 1 would be perfect. Strong scaling
+compares a rank that does all of it with two that share it: ours is twice the
+time of two, and 1 would be perfect again. Four ranks have half a core each.
 
   scripts/book bench ch03 --json FILE        (sets up the peer and builds)
 """
@@ -28,7 +30,8 @@ sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 # pylint: disable=wrong-import-position
 from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
 
-MODEL, BATCH, WINDOW, RANKS = "bench-9m", 4, 128, 2
+MODEL, GLOBAL_BATCH, WINDOW, RANKS = "bench-9m", 8, 128, 2
+BATCH = GLOBAL_BATCH // RANKS
 WARMUP = 4
 # Float32 sums in other orders: what remains after some fifty steps.
 SAME_LOSS = 1e-3
@@ -83,18 +86,19 @@ class Program:
                 sys.exit(f"{self.label} failed: {' '.join(self.command)}")
 
 
-def ours(build, rung, backend, ranks=RANKS, *more):
+def ours(build, rung, backend, *more, microbatches=RANKS, batch=BATCH):
     return [str(build / "bin" / "ch03_ddp_train"), "--model", MODEL,
-            "--microbatches", str(ranks), "--microbatch-size", str(BATCH),
+            "--microbatches", str(microbatches),
+            "--microbatch-size", str(batch),
             "--window", str(WINDOW), "--lr", "3e-4", "--device", "cpu",
             "--rung", rung, "--backend", backend, "--sync", "reducer",
             "--timeout-s", "900", "--paced", *more]
 
 
-def peer(mode, sizes, windows):
+def peer(mode, sizes, windows, batch=BATCH):
     words = [str(ROOT / ".deps/venv/bin/python"),
              str(ROOT / "ch03_ddp/peers/ddp_peer.py"), "--mode", mode,
-             "--windows", windows, "--batch", str(BATCH),
+             "--windows", windows, "--batch", str(batch),
              "--window", str(WINDOW)]
     for key, value in sizes.items():
         words += ["--" + key.replace("_", "-"), str(value)]
@@ -121,24 +125,45 @@ def start_all(build, windows, steps):
               file=sys.stderr)
         return sizes
     sizes = start("gloo", "ours, naive rung, gloo",
-                  ours(build, "naive", "gloo", RANKS, "--windows-out", windows,
+                  ours(build, "naive", "gloo", "--windows-out", windows,
                        "--steps", str(steps)))
     start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
     start("fused", "ours, fused rung, dai", ours(build, "fused", "dai"))
     for mode in ("eager", "compile"):
         start(mode, f"pytorch {mode}, gloo", peer(mode, sizes, windows))
     start("alone", "ours, naive rung, one rank",
-          ours(build, "naive", "gloo", 1), 1)
-    return programs
+          ours(build, "naive", "gloo", microbatches=1), 1)
+    start("whole", "ours, naive rung, one rank with the global batch",
+          ours(build, "naive", "gloo"), 1)
+    quarter = GLOBAL_BATCH // 4
+    start("gloo4", "ours, naive rung, gloo, four ranks",
+          ours(build, "naive", "gloo", microbatches=4, batch=quarter), 4)
+    start("eager4", "pytorch eager, gloo, four ranks",
+          peer("eager", sizes, windows, quarter), 4)
+    return programs, sizes
 
 
-def row(name, metric, unit, us, theirs, mine, other, versions):
+def peak_memory(label, command, runs=7):
+    """Of rank 0, in MiB, each time anew."""
+    held = []
+    for _ in range(runs):
+        program = Program(label, command)
+        if "--rung" in command:
+            program.answer()
+        program.train(WARMUP, keep=False)
+        program.end()
+        held.append(program.peak_rss_bytes / 2**20)
+    print(f"{label}: {statistics.median(held):.0f} MiB", file=sys.stderr)
+    return held
+
+
+def row(name, metric, unit, us, theirs, mine, other, versions, ranks=RANKS):
     a, b = statistics.median(mine), statistics.median(other)
     return {"name": name, "peer": theirs.label, "metric": metric,
             "unit": unit, "ours": a, "theirs": b, "ratio": b / a,
             "ci95": bootstrap(mine, other), "samples": len(mine),
             "ours_cmd": shown(us.command), "theirs_cmd": shown(theirs.command),
-            "versions": versions, "threads": 1, "ranks": RANKS}
+            "versions": versions, "threads": 1, "ranks": ranks}
 
 
 def show(rows):
@@ -148,8 +173,8 @@ def show(rows):
               f"{r['unit']:<4} {r['ratio']:>5.2f}  "
               "[{:.2f}, {:.2f}]".format(*r["ci95"]))
     v = rows[0]["versions"]
-    print(f"{v['date']}, {v['cpu']}, torch {v['torch']}, {RANKS} ranks of one "
-          "thread")
+    print(f"{v['date']}, {v['cpu']}, torch {v['torch']}, 2 ranks (4r: 4) of one "
+          "thread on 2 cores")
 
 
 def main():
@@ -168,10 +193,11 @@ def main():
         parser.error("fewer than 7 turns are no result")
     open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
-    programs = start_all(build, str(build / "ch03_bench_windows.i32"),
-                         WARMUP + a.turns * a.steps)
+    windows = str(build / "ch03_bench_windows.i32")
+    programs, sizes = start_all(build, windows, WARMUP + a.turns * a.steps)
     order = list(programs.values())
-    same = [programs[k] for k in ("gloo", "dai", "fused", "eager", "compile")]
+    same = [programs[k] for k in ("gloo", "dai", "fused", "eager", "compile",
+                                  "whole", "gloo4", "eager4")]
     refuse_other_losses(same)
     for turn in range(a.turns):
         at = turn % len(order)
@@ -199,10 +225,20 @@ def main():
             step("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
             step("ddp_step_2r_fused_vs_compile", "fused", "compile"),
             step("ddp_weak_scaling_2r", "dai", "alone")]
-    held = [[programs[k].peak_rss_bytes / 2**20] * 1
-            for k in ("gloo", "eager")]
-    rows.append(row("ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
-                    programs["gloo"], programs["eager"], *held, versions))
+    dai, whole = programs["dai"], programs["whole"]
+    rows.append(row("ddp_strong_scaling_2r", "training step times ranks", "ms",
+                    dai, whole, [RANKS * ms for ms in dai.turns], whole.turns,
+                    versions))
+    rows.append(row("ddp_step_4r_gloo_vs_pytorch", "training step", "ms",
+                    programs["gloo4"], programs["eager4"],
+                    programs["gloo4"].turns, programs["eager4"].turns,
+                    versions, ranks=4))
+    rows.append(row(
+        "ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
+        programs["gloo"], programs["eager"],
+        peak_memory("ours, naive rung, gloo", ours(build, "naive", "gloo")),
+        peak_memory("pytorch eager, gloo", peer("eager", sizes, windows)),
+        versions))
     with open(a.json + ".new", "w", encoding="utf-8") as file:
         json.dump({"schema": 1, "rows": rows}, file, indent=1)
     os.replace(a.json + ".new", a.json)

@@ -5,9 +5,11 @@
 
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "ch01_intro/parameter_bits.h"
 #include "ch03_ddp/compare/agreement.h"
+#include "ch03_ddp/exchange/canonical_exchange.h"
 #include "ch03_ddp/ladder/overlapped_ddp.h"
 #include "common/errors.h"
 #include "common/report.h"
@@ -70,6 +72,7 @@ ExchangeTable compare_exchanges(ProcessGroup& group,
   const std::int64_t microbatches = options.training.microbatches;
   std::vector<std::unique_ptr<ComparedTraining>> trainings;
   std::vector<const OverlappedDdp*> syncs;
+  const CanonicalExchange* canonical = nullptr;
   std::vector<SyncOptions> sync_options;
   for (const std::string& name : options.exchanges) {
     sync_options.push_back(options.sync);
@@ -77,10 +80,14 @@ ExchangeTable compare_exchanges(ProcessGroup& group,
     one.exchange = name;
     trainings.push_back(std::make_unique<ComparedTraining>(
         name, group, corpus, options.training, [&](const auto& parameters) {
+          auto exchange =
+              make_exchange(one, parameters.size(), microbatches, group);
+          if (const auto* found =
+                  dynamic_cast<const CanonicalExchange*>(exchange.get())) {
+            canonical = found;
+          }
           auto sync = std::make_unique<OverlappedDdp>(
-              parameters, microbatches,
-              make_exchange(one, parameters.size(), microbatches, group),
-              one.caps, &group);
+              parameters, microbatches, std::move(exchange), one.caps, &group);
           syncs.push_back(sync.get());
           return sync;
         }));
@@ -103,6 +110,7 @@ ExchangeTable compare_exchanges(ProcessGroup& group,
          .bits_off_rank0 = most_bits_off_rank0(
              group, intro::flat_parameters(training.parameters()))});
   }
+  if (canonical != nullptr) table.canonical_held = canonical->most_held();
   table.all_reduce_bytes = wire_cost({}, shapes_of(syncs.front()->buckets()),
                                      microbatches, group.size())
                                .sent;
@@ -123,11 +131,19 @@ std::string ExchangeTable::to_string() const {
          fmt::format("{:.4f}", row.validation_loss),
          fmt::format("{:+.4f}", gap(row))});
   }
-  return table.to_string();
+  std::string text = table.to_string();
+  if (canonical_held > 0) {
+    text += fmt::format(
+        "canonical holds up to {} times the gradients until their siblings "
+        "come\n",
+        canonical_held);
+  }
+  return text;
 }
 
 std::vector<std::pair<std::string, double>> ExchangeTable::metrics() const {
-  std::vector<std::pair<std::string, double>> all;
+  std::vector<std::pair<std::string, double>> all{
+      {"canonical_held_gradients", static_cast<double>(canonical_held)}};
   for (const ExchangeRow& row : rows) {
     const auto add = [&](const char* what, double value) {
       all.emplace_back(fmt::format("{}_{}", row.name, what), value);

@@ -49,6 +49,8 @@ struct ExchangeRow {
 struct ExchangeTable {
   int ranks = 1;
   double all_reduce_bytes = 0;  // what a rank would send of plain gradients
+  // Gradients of the model that canonical ever held at once, beside .grad.
+  std::size_t canonical_held = 0;
   std::vector<ExchangeRow> rows = {};
 
   double gap(const ExchangeRow& row) const {  // nats a token
