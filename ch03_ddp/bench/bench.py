@@ -12,6 +12,8 @@ programs of its own, seven pairs that begin anew. Weak scaling compares a rank
 alone with two, the same microbatch each: 1 would be perfect. Strong scaling
 compares a rank that does all of it with two that share it: ours is twice the
 time of two, and 1 would be perfect again. Four ranks have half a core each.
+Tuned buckets are ch03_bucket_explorer's choice for two nodes joined by 4 Gbit/s
+(scripts/vcluster), against PyTorch's default sizes, both ours.
 
   scripts/book bench ch03 --json FILE        (sets up the peer and builds)
 """
@@ -113,34 +115,70 @@ def refuse_other_losses(programs):
             f"{p.label} {p.loss:.6f}" for p in programs))
 
 
-def start_all(build, windows, steps):
-    programs = {}
+class Company:
+    """Programs that have started and then take turns."""
 
-    def start(key, label, command, ranks=RANKS):
+    def __init__(self):
+        self.programs = {}
+
+    def start(self, key, label, command, ranks=RANKS):
         begun = time.time()
-        program = programs[key] = Program(label, command, ranks)
+        program = self.programs[key] = Program(label, command, ranks)
         sizes = program.answer()["decoder"] if "--rung" in command else None
         program.train(WARMUP, keep=False)
         print(f"{label}: ready after {time.time() - begun:.0f} s",
               file=sys.stderr)
         return sizes
-    sizes = start("gloo", "ours, naive rung, gloo",
-                  ours(build, "naive", "gloo", "--windows-out", windows,
-                       "--steps", str(steps)))
-    start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
-    start("fused", "ours, fused rung, dai", ours(build, "fused", "dai"))
+
+    def take_turns(self, turns, steps, unlike=()):
+        """`unlike`: those whose global batch is another one."""
+        order = list(self.programs.values())
+        same = [p for key, p in self.programs.items() if key not in unlike]
+        refuse_other_losses(same)
+        for turn in range(turns):
+            at = turn % len(order)
+            for program in order[at:] + order[:at]:
+                time.sleep(0.3)  # idle threads stop spinning
+                program.train(steps)
+            print(f"turn {turn + 1}/{turns}, loss {same[0].loss:.4f}: " +
+                  ", ".join(f"{p.label} {p.turns[-1]:.0f} ms" for p in order),
+                  file=sys.stderr)
+            refuse_other_losses(same)
+        for program in order:
+            program.end()
+
+
+def against_pytorch(build, windows, turns, steps):
+    company = Company()
+    sizes = company.start(
+        "gloo", "ours, naive rung, gloo",
+        ours(build, "naive", "gloo", "--windows-out", windows, "--steps",
+             str(WARMUP + turns * steps)))
+    company.start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
+    company.start("fused", "ours, fused rung, dai",
+                  ours(build, "fused", "dai"))
     for mode in ("eager", "compile"):
-        start(mode, f"pytorch {mode}, gloo", peer(mode, sizes, windows))
-    start("alone", "ours, naive rung, one rank",
-          ours(build, "naive", "gloo", microbatches=1), 1)
-    start("whole", "ours, naive rung, one rank with the global batch",
-          ours(build, "naive", "gloo"), 1)
+        company.start(mode, f"pytorch {mode}, gloo",
+                      peer(mode, sizes, windows))
+    company.start("alone", "ours, naive rung, one rank",
+                  ours(build, "naive", "gloo", microbatches=1), 1)
+    company.take_turns(turns, steps, unlike=("alone",))
+    return company.programs, sizes
+
+
+def of_more_and_fewer_ranks(build, sizes, windows, turns, steps):
+    company = Company()
+    company.start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
+    company.start("whole", "ours, naive rung, one rank with the global batch",
+                  ours(build, "naive", "gloo"), 1)
     quarter = GLOBAL_BATCH // 4
-    start("gloo4", "ours, naive rung, gloo, four ranks",
-          ours(build, "naive", "gloo", microbatches=4, batch=quarter), 4)
-    start("eager4", "pytorch eager, gloo, four ranks",
-          peer("eager", sizes, windows, quarter), 4)
-    return programs, sizes
+    company.start("gloo4", "ours, naive rung, gloo, four ranks",
+                  ours(build, "naive", "gloo", microbatches=4, batch=quarter),
+                  4)
+    company.start("eager4", "pytorch eager, gloo, four ranks",
+                  peer("eager", sizes, windows, quarter), 4)
+    company.take_turns(turns, steps)
+    return company.programs
 
 
 def peak_memory(label, command, runs=7):
@@ -155,6 +193,30 @@ def peak_memory(label, command, runs=7):
         held.append(program.peak_rss_bytes / 2**20)
     print(f"{label}: {statistics.median(held):.0f} MiB", file=sys.stderr)
     return held
+
+
+def tuned_row(build, versions):
+    """The explorer's own judgement of its choice, on two slow-linked nodes."""
+    cluster = str(ROOT / "scripts" / "vcluster")
+    report = str(build / "ch03_bench_tuned.json")
+    command = [cluster, "-N", "2", "--rate", "4gbit", cluster, "each",
+               str(build / "bin" / "dai_launch"), "--nnodes", "2",
+               "--node-rank", "{}", "--nproc-per-node", "1",
+               "--rdzv-endpoint", "{first}:29400",
+               str(build / "bin" / "ch03_bucket_explorer"), "--json", report]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    found = json.loads(pathlib.Path(report).read_text())["metrics"]
+    mine, other = (found[f"confirm_{who}_step_ms"]
+                   for who in ("tuned", "default"))
+    return {"name": "ddp_tuned_buckets_2n_4gbit",
+            "peer": "ours, 1 and 25 MiB", "metric": "training step",
+            "unit": "ms", "ours": mine, "theirs": other,
+            "ratio": found["tuned_default_ratio"],
+            "ci95": [found["tuned_default_ratio_low"],
+                     found["tuned_default_ratio_high"]],
+            "samples": int(found["confirm_samples"]),
+            "ours_cmd": shown(command), "theirs_cmd": shown(command),
+            "versions": versions, "threads": 1, "ranks": 2}
 
 
 def row(name, metric, unit, us, theirs, mine, other, versions, ranks=RANKS):
@@ -194,22 +256,8 @@ def main():
     open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
     windows = str(build / "ch03_bench_windows.i32")
-    programs, sizes = start_all(build, windows, WARMUP + a.turns * a.steps)
-    order = list(programs.values())
-    same = [programs[k] for k in ("gloo", "dai", "fused", "eager", "compile",
-                                  "whole", "gloo4", "eager4")]
-    refuse_other_losses(same)
-    for turn in range(a.turns):
-        at = turn % len(order)
-        for program in order[at:] + order[:at]:
-            time.sleep(0.3)  # idle threads stop spinning
-            program.train(a.steps)
-        print(f"turn {turn + 1}/{a.turns}, loss {order[0].loss:.4f}: " +
-              ", ".join(f"{p.label} {p.turns[-1]:.0f} ms" for p in order),
-              file=sys.stderr)
-        refuse_other_losses(same)
-    for program in order:
-        program.end()
+    programs, sizes = against_pytorch(build, windows, a.turns, a.steps)
+    others = of_more_and_fewer_ranks(build, sizes, windows, a.turns, a.steps)
     versions = json.loads(subprocess.check_output(
         [str(ROOT / ".deps/venv/bin/python"), "-c",
          "import torch, json, sys; print(json.dumps({'torch': "
@@ -225,20 +273,20 @@ def main():
             step("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
             step("ddp_step_2r_fused_vs_compile", "fused", "compile"),
             step("ddp_weak_scaling_2r", "dai", "alone")]
-    dai, whole = programs["dai"], programs["whole"]
+    dai, whole = others["dai"], others["whole"]
     rows.append(row("ddp_strong_scaling_2r", "training step times ranks", "ms",
                     dai, whole, [RANKS * ms for ms in dai.turns], whole.turns,
                     versions))
     rows.append(row("ddp_step_4r_gloo_vs_pytorch", "training step", "ms",
-                    programs["gloo4"], programs["eager4"],
-                    programs["gloo4"].turns, programs["eager4"].turns,
-                    versions, ranks=4))
+                    others["gloo4"], others["eager4"], others["gloo4"].turns,
+                    others["eager4"].turns, versions, ranks=4))
     rows.append(row(
         "ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
         programs["gloo"], programs["eager"],
         peak_memory("ours, naive rung, gloo", ours(build, "naive", "gloo")),
         peak_memory("pytorch eager, gloo", peer("eager", sizes, windows)),
         versions))
+    rows.append(tuned_row(build, versions))
     with open(a.json + ".new", "w", encoding="utf-8") as file:
         json.dump({"schema": 1, "rows": rows}, file, indent=1)
     os.replace(a.json + ".new", a.json)

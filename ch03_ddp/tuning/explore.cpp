@@ -207,9 +207,11 @@ Exploration explore_buckets(ProcessGroup& group,
   found.stays_with_default = !choice;
   const Trainings again =
       run_sizes(group, corpus, sizes, {standard, found.tuned}, "confirm");
-  found.confirmed =
-      intro::paired_ratio(told_by_rank0(group, again[1]->step_ms()),
-                          told_by_rank0(group, again[0]->step_ms()));
+  const auto default_ms = told_by_rank0(group, again[0]->step_ms());
+  const auto tuned_ms = told_by_rank0(group, again[1]->step_ms());
+  found.confirm_default_ms = intro::median(default_ms);
+  found.confirm_tuned_ms = intro::median(tuned_ms);
+  found.confirmed = intro::paired_ratio(tuned_ms, default_ms);
   return found;
 }
 
@@ -244,6 +246,9 @@ std::vector<std::pair<std::string, double>> Exploration::metrics() const {
           {"default_exposed_ms", standard.medians.exposed_ms},
           {"tuned_first_bytes", static_cast<double>(tuned.caps.first_bytes)},
           {"tuned_bytes", static_cast<double>(tuned.caps.bytes)},
+          {"confirm_samples", static_cast<double>(confirmed.samples)},
+          {"confirm_default_step_ms", confirm_default_ms},
+          {"confirm_tuned_step_ms", confirm_tuned_ms},
           {"tuned_default_ratio", confirmed.ratio},
           {"tuned_default_ratio_low", confirmed.low},
           {"tuned_default_ratio_high", confirmed.high}};

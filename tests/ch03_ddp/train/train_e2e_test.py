@@ -116,11 +116,31 @@ class Launches(ManyNodes):
                 (("--validation-windows", "7"), "7 validation windows"),
                 (("--exchange", "fp8"), "fp8"),
                 (("--task", "images", "--images", "/none"), "/none"),
+                (("--precision", "fp16"), "--rung naive"),
                 (("--exchange", "powersgd", "--powersgd-rank", "0"), "rank")):
             with self.subTest(words):
-                ran = self.run_it(*ranks(2), *self.QUICK, *words)
-                self.assertEqual(ran.returncode, 2, ran.shown)
-                self.assertRegex(ran.err, re.escape(says), ran.shown)
+                self.refused(says, *self.QUICK, *words)
+
+    def refused(self, says, *command):
+        ran = self.run_it(*ranks(2), *command)
+        self.assertEqual(ran.returncode, 2, ran.shown)
+        self.assertRegex(ran.err, re.escape(says), ran.shown)
+
+    def test_so_are_those_of_the_comparing_apps(self):
+        for app, words, says in (
+                ("ch03_ddp_ladder", ("--steps", "3"), "do not count"),
+                ("ch03_bucket_explorer", ("--sizes-mb", "1,x"), "1,x"),
+                ("ch03_bucket_explorer", ("--sizes-mb", ""), "at least one"),
+                ("ch03_bucket_explorer", ("--sizes-mb", "0"), "of 0 MiB"),
+                ("ch03_comm_hooks", ("--exchanges", "fp16,fp8"), "fp8"),
+                ("ch03_comm_hooks", ("--powersgd-start", "99"), "never seen"),
+                ("ch03_comm_hooks", ("--validation-windows", "7"), "7 valid"),
+                ("ch03_mixed_precision", ("--recipes", "fp8"), "bf16-masters"),
+                ("ch03_mixed_precision", ("--overflow-step", "99"), "step 99"),
+                ("ch03_mixed_precision", ("--init-scale", "0"), "from 0"),
+                ("ch03_mixed_precision", ("--microbatches", "7"), "7")):
+            with self.subTest(f"{app} {words}"):
+                self.refused(says, BIN / app, "--smoke", *words)
 
     def test_a_rank_that_dies_in_training_ends_the_run_and_is_named(self):
         process = self.start(*ranks(3), TRAIN, "--smoke", "--steps", "100000",
