@@ -15,18 +15,31 @@ double allowed_gap(const std::string& exchange, bool smoke) {
 }
 
 void prove(dai::App& app, const ExchangeTable& table, bool gloo) {
-  for (const ExchangeRow& row : table.rows) {
-    app.check("bits of the parameters off rank 0's, " + row.name,
-              static_cast<double>(row.bits_off_rank0), 0);
-    app.check("bytes handed to collectives off the formula, " + row.name,
-              std::abs(row.handed_bytes - row.formula.handed), 0);
-    // Messages have headers, and the loss travels, too.
-    if (gloo && table.ranks > 1) {
-      app.check(
-          "bytes on TCP off the formula, of an all_reduce's, " + row.name,
-          std::abs(row.tcp_bytes - row.formula.sent) / table.all_reduce_bytes,
-          0.01);
+  // The worst of all rows, by its name where it is not perfect.
+  const auto check_all = [&](const std::string& what, double tolerance,
+                             auto value) {
+    const ExchangeRow* worst = &table.rows.front();
+    for (const ExchangeRow& row : table.rows) {
+      if (value(row) > value(*worst)) worst = &row;
     }
+    app.check(what + (value(*worst) > 0 ? worst->name : "any exchange"),
+              value(*worst), tolerance);
+  };
+  check_all("bits of the parameters off rank 0's, ", 0,
+            [](const auto& row) { return double(row.bits_off_rank0); });
+  check_all("bytes handed to collectives off the formula, ", 0,
+            [](const auto& row) {
+              return std::abs(row.handed_bytes - row.formula.handed);
+            });
+  // Messages have headers, and the loss travels, too.
+  if (gloo && table.ranks > 1) {
+    check_all("bytes on TCP off the formula, of an all_reduce's, ", 0.01,
+              [&](const auto& row) {
+                return std::abs(row.tcp_bytes - row.formula.sent) /
+                       table.all_reduce_bytes;
+              });
+  }
+  for (const ExchangeRow& row : table.rows) {
     if (&row == &table.rows.front()) continue;
     app.check("loss gap, " + row.name, table.gap(row),
               allowed_gap(row.name, app.smoke()));

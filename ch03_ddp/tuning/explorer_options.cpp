@@ -50,9 +50,6 @@ ExploreOptions ExplorerAppOptions::options(std::uint64_t seed) const {
           "--sizes-mb {}: numbers of MiB with commas between them", sizes_mb));
     }
   }
-  if (options.sizes_mb.empty()) {
-    throw UsageError("--sizes-mb: at least one size is expected");
-  }
   return options;
 }
 

@@ -130,7 +130,7 @@ class Launches(ManyNodes):
         for app, words, says in (
                 ("ch03_ddp_ladder", ("--steps", "3"), "do not count"),
                 ("ch03_bucket_explorer", ("--sizes-mb", "1,x"), "1,x"),
-                ("ch03_bucket_explorer", ("--sizes-mb", ""), "at least one"),
+                ("ch03_bucket_explorer", ("--sizes-mb", ","), "numbers of MiB"),
                 ("ch03_bucket_explorer", ("--sizes-mb", "0"), "of 0 MiB"),
                 ("ch03_comm_hooks", ("--exchanges", "fp16,fp8"), "fp8"),
                 ("ch03_comm_hooks", ("--powersgd-start", "99"), "never seen"),
