@@ -19,7 +19,7 @@ constexpr std::uint32_t kMostSamples = 1'000'000;
 
 GzipReader open_idx(const std::string& path) {
   return GzipReader(
-      path, "install the package dataset-fashion-mnist or pass --data DIR");
+      path, "install the package dataset-fashion-mnist or name its folder");
 }
 
 std::uint32_t read_u32(GzipReader& file) {

@@ -26,24 +26,26 @@ MicrobatchRange share_of(std::int64_t microbatches, ProcessGroup* group) {
 }
 
 struct StepTotals {
-  double loss = 0, tokens = 0;
+  double loss = 0, tokens = 0, wishes = 0;
 };
 
 // Over the microbatches of all ranks, in the order of their ids, so that a loss
 // has the same bits whoever computed it. sums: [microbatches of this rank]. One
 // message, since latency is what it costs.
-StepTotals sum_in_order(const at::Tensor& sums, std::int64_t tokens,
+StepTotals sum_in_order(const at::Tensor& sums, std::int64_t tokens, bool wish,
                         ProcessGroup* group) {
   const std::int64_t count = sums.numel();
-  at::Tensor mine = at::empty({count + 1}, sums.options().dtype(at::kDouble));
+  at::Tensor mine = at::empty({count + 2}, sums.options().dtype(at::kDouble));
   mine.narrow(0, 0, count).copy_(sums);
   mine.narrow(0, count, 1).fill_(static_cast<double>(tokens));
+  mine.narrow(0, count + 1, 1).fill_(wish ? 1 : 0);
   const at::Tensor all = (group ? group->all_gather(mine) : mine).cpu();
   const auto* number = all.const_data_ptr<double>();
   StepTotals totals;
   for (int rank = 0; rank < (group ? group->size() : 1); ++rank) {
     for (std::int64_t i = 0; i < count; ++i) totals.loss += *number++;
     totals.tokens += *number++;
+    totals.wishes += *number++;
   }
   return totals;
 }
@@ -138,7 +140,7 @@ StepResult Trainer::step() {
     result.ms[kAdd] += spent.add_ms;
     result.ms[kOther] +=
         clock.lap_ms() - spent.wait_ms - spent.wire_ms - spent.add_ms;
-    result.loss = global_loss(sums, tokens);
+    meet(sums, tokens, result);
     lap(group_ ? kWire : kOther);
   }
   MemoryPhase phase(ledger_, "optimizer");
@@ -157,17 +159,34 @@ StepResult Trainer::step() {
   return result;
 }
 
-// Also where it shows that a task promised other tokens than it gave: the
-// gradients would be off by that factor, silently.
-double Trainer::global_loss(const at::Tensor& sums, std::int64_t tokens) {
-  const StepTotals all = sum_in_order(sums, tokens, group_);
+// Where ranks learn of each other's losses. Also where it shows that a task
+// promised other tokens than it gave: the gradients would be off by that
+// factor, silently.
+void Trainer::meet(const at::Tensor& sums, std::int64_t tokens,
+                   StepResult& result) {
+  const bool wish = stop_wish_ && stop_wish_();
+  const StepTotals all = sum_in_order(sums, tokens, wish, group_);
   const std::int64_t promised = task_.tokens_in_step(step_);
   if (all.tokens != static_cast<double>(promised)) {
     throw std::logic_error(
         fmt::format("step {}: the task promised {} tokens and gave {:.0f}",
                     step_, promised, all.tokens));
   }
-  return all.loss / static_cast<double>(promised);
+  result.loss = all.loss / static_cast<double>(promised);
+  result.stop_wished = all.wishes > 0;
+}
+
+void Trainer::resume(std::span<const double> losses,
+                     std::span<const double> gradient_norms) {
+  if (step_ != 0 || losses.size() != gradient_norms.size()) {
+    throw std::logic_error(
+        "Trainer: resume() after a step, or of a history "
+        "with a loss and no norm");
+  }
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    watch_.see(losses[i], gradient_norms[i]);
+  }
+  step_ = std::ssize(losses);
 }
 
 double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
@@ -183,7 +202,8 @@ double evaluate(TrainingTask& task, std::int64_t count, ProcessGroup* group,
     sums.data_ptr<double>()[k] = loss.sum.item<double>();
     tokens += loss.tokens;
   }
-  const StepTotals all = sum_in_order(sums.to(device), tokens, group);
+  const StepTotals all =
+      sum_in_order(sums.to(device), tokens, /*wish=*/false, group);
   if (all.tokens < 1) {
     throw UsageError("the evaluation has no token to judge");
   }

@@ -28,7 +28,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
+#include <utility>
 
 #include "ch01_intro/microbatches.h"
 #include "ch01_intro/sync/gradient_sync.h"
@@ -83,8 +86,9 @@ struct StepResult {
   double learning_rate = 0;
   std::int64_t tokens = 0;
   bool updated = true;
-  std::string reason;  // why not, or empty
-  StepTimes ms{};      // of this rank
+  std::string reason;        // why not, or empty
+  bool stop_wished = false;  // by some rank
+  StepTimes ms{};            // of this rank
 };
 
 class Trainer {
@@ -98,12 +102,22 @@ class Trainer {
   static constexpr std::int64_t kTracedSteps = 50;
 
   StepResult step();
+  // Goes on from another run: what it has seen, step by step. The optimizer's
+  // states are restored by whoever has them. Before the first step
+  // (std::logic_error).
+  void resume(std::span<const double> losses,
+              std::span<const double> gradient_norms);
+  // Asked on every rank at the end of each step: whether to stop after it. One
+  // rank's yes is in all ranks' StepResult; it travels with the loss.
+  void set_stop_wish(std::function<bool()> wish) {
+    stop_wish_ = std::move(wish);
+  }
   std::int64_t steps_done() const { return step_; }
   std::int64_t skipped_updates() const { return watch_.skipped(); }
   const AdamW& optimizer() const { return optimizer_; }
 
  private:
-  double global_loss(const at::Tensor& sums, std::int64_t tokens);
+  void meet(const at::Tensor& sums, std::int64_t tokens, StepResult& result);
 
   TrainingTask& task_;
   GradientSync& sync_;
@@ -116,6 +130,7 @@ class Trainer {
   MicrobatchRange mine_;
   AdamW optimizer_;
   LossWatch watch_;
+  std::function<bool()> stop_wish_;
   std::int64_t step_ = 0;
 };
 

@@ -9,10 +9,11 @@ using namespace dai::ddp;
 
 void prove(dai::App& app, const Exploration& found, bool one_order) {
   std::int64_t bits = 0, off_plan = 0, bytes_off = 0;
-  double difference = 0;
+  double difference = 0, gradients = 0;
   for (const auto* list : {&found.sizes, &found.trials}) {
     for (const ExploredSize& size : *list) {
       bits = std::max(bits, size.bits_off_rank0);
+      gradients = std::max(gradients, size.first_gradients_apart);
       difference = std::max(difference, size.max_parameter_difference);
       off_plan += std::abs(size.collectives -
                            static_cast<std::int64_t>(size.candidate.buckets));
@@ -21,6 +22,8 @@ void prove(dai::App& app, const Exploration& found, bool one_order) {
   }
   app.check("bits of the parameters off rank 0's, any size",
             static_cast<double>(bits), 0);
+  app.check("first gradients off the default's, of the largest, any size",
+            gradients, one_order ? 0 : 1e-5);
   app.check("max|parameter - default's|, any size", difference,
             one_order ? 0 : 1e-2);
   app.check("collectives of a step off the forecast's buckets",
@@ -41,6 +44,7 @@ void run(dai::App& app, ExplorerAppOptions given) {
                             options.check(app.launch().world_size);
                           });
   dai::ProcessGroup& group = stage.group;
+  if (app.tracing()) options.training.trace = &app.trace();
   const Exploration found = explore_buckets(group, stage.corpus, options);
   app.print(found.to_string() + "\n");
   // Two summands have one order; of more, each layout may take another.

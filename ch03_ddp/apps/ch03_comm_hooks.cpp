@@ -55,6 +55,7 @@ void run(dai::App& app, HooksAppOptions given) {
                             options.check(app.launch().world_size);
                           });
   dai::ProcessGroup& group = stage.group;
+  if (app.tracing()) options.training.trace = &app.trace();
   const ExchangeTable table = compare_exchanges(group, stage.corpus, options);
   app.print(table.to_string() + "\n");
   prove(app, table, group.backend_name() == "gloo");

@@ -22,6 +22,9 @@ void prove(dai::App& app, const Ladder& ladder, double tolerance) {
     app.check("bits of the parameters off rank 0's, " + rung.sync,
               static_cast<double>(rung.bits_off_rank0), 0);
     if (&rung == &first) continue;
+    app.check(fmt::format("first gradients off {}'s, of the largest, {}",
+                          first.sync, rung.sync),
+              rung.first_gradients_apart, tolerance == 0 ? 0 : 1e-5);
     app.check(fmt::format("max|parameter - {}'s|, {}", first.sync, rung.sync),
               rung.max_parameter_difference, tolerance);
     if (tolerance == 0) {
@@ -43,6 +46,7 @@ void run(dai::App& app, LadderAppOptions given) {
                             options.check(app.launch().world_size);
                           });
   dai::ProcessGroup& group = stage.group;
+  if (app.tracing()) options.training.trace = &app.trace();
   const Ladder ladder = climb(group, stage.corpus, options);
   app.print(ladder.to_string() + "\n");
   prove(app, ladder, tolerance(options, group.size(), group.device()));

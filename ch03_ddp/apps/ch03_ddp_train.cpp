@@ -29,6 +29,7 @@ void prove(dai::App& app, const TrainRun& run, bool text) {
     app.check("last loss / first", run.losses.back() / run.losses.front(),
               0.95);
   }
+  if (!run.checkpoints.stopped_by.empty()) return;
   if (app.smoke()) return;  // too short for what follows
   if (text) {
     app.check("validation loss / bigram table's",
@@ -63,9 +64,7 @@ void run(dai::App& app, const TrainAppOptions& given) {
       [&] {
         options = given.options(app.seed());
         options.check(app.launch().world_size);
-        if (given.paced && !given.is_text()) {
-          throw dai::UsageError("--paced trains on --task text");
-        }
+        given.check_files(app.is_rank0());
         if (given.is_text()) {
           corpus = dai::intro::load_text_corpus(given.corpus(app.seed()),
                                                 app.cache_dir());

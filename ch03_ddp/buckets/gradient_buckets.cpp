@@ -45,7 +45,7 @@ BucketCaps BucketCaps::of_mib(double first, double rest) {
   const auto bytes = [](double mib) {
     if (!(mib > 0) || mib > 1e6) {
       throw UsageError(
-          fmt::format("a bucket of {} MiB: a positive size is expected", mib));
+          fmt::format("a bucket of {} MiB: above 0 and at most 1000000", mib));
     }
     return std::max<std::int64_t>(1,
                                   static_cast<std::int64_t>(mib * (1 << 20)));

@@ -55,14 +55,16 @@ Ladder climb(ProcessGroup& group, const intro::TokenCorpus& corpus,
              largest_of_ranks(group, intro::max_difference(mine, first)),
          .bits_off_first_rung = static_cast<std::int64_t>(largest_of_ranks(
              group, static_cast<double>(intro::differing_bits(mine, first)))),
+         .first_gradients_apart = largest_of_ranks(
+             group, first_gradients_apart(*climber, *climbers.front())),
          .bits_off_rank0 = most_bits_off_rank0(group, mine)});
   }
   return ladder;
 }
 
 std::string Ladder::to_string() const {
-  Table table({"sync", "collectives", "MB", "backward ms", "wire ms", "hidden",
-               "exposed ms", "step ms", "of the first"});
+  Table table({"sync", "collectives", "MB handed", "backward ms", "wire ms",
+               "hidden", "exposed ms", "step ms", "of the first"});
   for (const Rung& rung : rungs) {
     table.add_row({rung.sync, fmt::format("{}", rung.collectives),
                    fmt::format("{:.1f}", rung.bytes / 1e6),

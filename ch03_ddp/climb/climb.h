@@ -41,6 +41,7 @@ struct Rung {
   // The largest of any rank:
   double max_parameter_difference = 0;  // from the first rung's
   std::int64_t bits_off_first_rung = 0;
+  double first_gradients_apart = 0;  // from the first rung's, relative
   std::int64_t bits_off_rank0 = 0;
 };
 

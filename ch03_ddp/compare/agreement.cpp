@@ -22,7 +22,9 @@ double largest_of_ranks(ProcessGroup& group, double mine) {
 }
 
 std::int64_t most_bits_off_rank0(ProcessGroup& group, const at::Tensor& flat) {
+  // A broadcast that does nothing must not leave a rank with its own weights.
   at::Tensor rank0 = flat.clone();
+  if (group.rank() != 0) rank0.fill_(std::numeric_limits<float>::quiet_NaN());
   group.broadcast(rank0);
   return static_cast<std::int64_t>(largest_of_ranks(
       group, static_cast<double>(intro::differing_bits(flat, rank0))));

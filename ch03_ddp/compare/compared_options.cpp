@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "ch01_intro/first_run/same_tokens.h"
+#include "common/errors.h"
 #include "common/torch/device.h"
 #include "common/torch/distributed_trace.h"
 
@@ -66,6 +69,29 @@ intro::TextCorpusOptions ComparedOptions::corpus(std::uint64_t seed) const {
           .vocab_size = intro::decoder_config(model).vocab_size,
           .window = window,
           .seed = seed};
+}
+
+std::vector<std::string> names_in(const std::string& flag,
+                                  const std::string& text) {
+  std::vector<std::string> names;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    if (std::find(names.begin(), names.end(), word) != names.end()) {
+      throw UsageError(fmt::format("{} {}: {} twice", flag, text, word));
+    }
+    names.push_back(word);
+  }
+  return names;
+}
+
+void require_held_back(const intro::TokenCorpus& corpus, std::int64_t windows) {
+  const std::int64_t held_back =
+      corpus.windows(intro::CorpusSplit::kValidation);
+  if (windows > held_back) {
+    throw UsageError(
+        fmt::format("{} validation windows: this text has {} held back",
+                    windows, held_back));
+  }
 }
 
 Stage set_stage(App& app, const ComparedOptions& options,

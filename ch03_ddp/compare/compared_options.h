@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "ch01_intro/tokenizer/text_corpus.h"
 #include "ch03_ddp/compare/compared_training.h"
@@ -37,6 +38,12 @@ struct ComparedOptions {
   ComparedSizes sizes(std::uint64_t seed) const;
   intro::TextCorpusOptions corpus(std::uint64_t seed) const;
 };
+
+// "a,b,c". UsageError for a name twice.
+std::vector<std::string> names_in(const std::string& flag,
+                                  const std::string& text);
+// UsageError where fewer are held back: they would come again.
+void require_held_back(const intro::TokenCorpus& corpus, std::int64_t windows);
 
 struct Stage {
   ProcessGroup group;

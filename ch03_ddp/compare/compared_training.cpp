@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch03_ddp/compare/compared_training.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "ch01_intro/microbatches.h"
@@ -11,6 +15,7 @@
 #include "common/errors.h"
 #include "common/progress.h"
 #include "common/torch/process_group.h"
+#include "common/trace.h"
 
 namespace dai::ddp {
 
@@ -48,12 +53,26 @@ ComparedTraining::ComparedTraining(std::string name, ProcessGroup& group,
       sync_(decoder_.parameters(), group,
             [&] { return make(decoder_.parameters()); }),
       view_(decoder_.parameters()),
-      trainer_(task_, sync_, view_, &group, sizes.trainer(), group.device()) {}
+      trainer_(task_, sync_, view_, &group, sizes.trainer(), group.device(),
+               /*ledger=*/nullptr, sizes.trace) {}
 
 void ComparedTraining::step(bool counts) {
+  const bool first = losses_.empty();
+  const TraceSpan span(trainer_.steps_done() < intro::Trainer::kTracedSteps
+                           ? sizes_.trace
+                           : nullptr,
+                       name_, "training");
   const std::int64_t before = tcp_bytes_sent();
   const intro::StepResult result = trainer_.step();
   tcp_bytes_ = tcp_bytes_sent() - before;
+  if (first) {
+    std::vector<at::Tensor> flat;
+    for (const auto& parameter : decoder_.parameters()) {
+      flat.push_back(parameter.tensor.grad().reshape({-1}));
+    }
+    first_gradients_ = at::cat(flat).cpu();
+    first_norm_ = result.gradient_norm;
+  }
   losses_.push_back(result.loss);
   if (!counts) return;
   step_ms_.push_back(intro::total_ms(result.ms));
@@ -84,6 +103,16 @@ double ComparedTraining::validation_loss(std::int64_t windows) {
                                  group_.device());
   return intro::evaluate(validation, held_back, &group_,
                          intro::Precision::kFp32, group_.device());
+}
+
+double first_gradients_apart(const ComparedTraining& a,
+                             const ComparedTraining& b) {
+  const at::Tensor &mine = a.first_gradients(), &other = b.first_gradients();
+  const double gradients = (mine - other).abs().max().item<double>() /
+                           other.abs().max().item<double>();
+  const double norms =
+      std::abs(a.first_gradient_norm() / b.first_gradient_norm() - 1);
+  return std::max(gradients, norms);
 }
 
 void train_side_by_side(

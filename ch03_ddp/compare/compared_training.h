@@ -27,6 +27,10 @@
 #include "ch01_intro/trainer/trainer.h"
 #include "ch03_ddp/ladder/timed_sync.h"
 
+namespace dai {
+class Trace;
+}
+
 namespace dai::ddp {
 
 struct ComparedSizes {
@@ -38,6 +42,7 @@ struct ComparedSizes {
   std::int64_t microbatch_size = 4;  // windows
   double learning_rate = 1e-3;
   std::uint64_t seed = 1234;
+  Trace* trace = nullptr;  // gets a span of each step, and of its parts
 
   // Throws UsageError.
   void check(int ranks) const;
@@ -72,6 +77,10 @@ class ComparedTraining {
   // Of the steps that count.
   const std::vector<double>& step_ms() const { return step_ms_; }
   const std::vector<StepTimeline>& timelines() const { return timelines_; }
+  // Of the first step: flat, as the optimizer took them, and their norm before
+  // clipping. Adam hides a wrong scale in its weights; these do not.
+  const at::Tensor& first_gradients() const { return first_gradients_; }
+  double first_gradient_norm() const { return first_norm_; }
   // What this rank's TCP sent in the last step, and in all of it, the loss's
   // few numbers too.
   std::int64_t tcp_bytes() const { return tcp_bytes_; }
@@ -94,8 +103,15 @@ class ComparedTraining {
   intro::Trainer trainer_;
   std::vector<double> losses_, step_ms_;
   std::vector<StepTimeline> timelines_;
+  at::Tensor first_gradients_;
+  double first_norm_ = 0;
   std::int64_t tcp_bytes_ = 0;
 };
+
+// |a - b| of the first gradients or, where that is more, of their norms; of the
+// largest gradient and of the norm.
+double first_gradients_apart(const ComparedTraining& a,
+                             const ComparedTraining& b);
 
 // All steps of all of them, in turns.
 void train_side_by_side(

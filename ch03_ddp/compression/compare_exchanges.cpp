@@ -9,6 +9,7 @@
 
 #include "ch01_intro/parameter_bits.h"
 #include "ch03_ddp/compare/agreement.h"
+#include "ch03_ddp/compare/compared_options.h"
 #include "ch03_ddp/exchange/canonical_exchange.h"
 #include "ch03_ddp/ladder/overlapped_ddp.h"
 #include "common/errors.h"
@@ -69,6 +70,7 @@ ExchangeTable compare_exchanges(ProcessGroup& group,
                                 const intro::TokenCorpus& corpus,
                                 const CompareExchangesOptions& options) {
   options.check(group.size());
+  require_held_back(corpus, options.validation_windows);
   const std::int64_t microbatches = options.training.microbatches;
   std::vector<std::unique_ptr<ComparedTraining>> trainings;
   std::vector<const OverlappedDdp*> syncs;

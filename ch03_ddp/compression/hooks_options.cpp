@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 namespace dai::ddp {
 
 void HooksAppOptions::declare(OptionSet& set) {
@@ -58,10 +56,7 @@ CompareExchangesOptions HooksAppOptions::options(std::uint64_t seed) const {
                .powersgd = powersgd,
                .error_feedback = !without_feedback},
       .validation_windows = validation_windows};
-  std::istringstream words(exchanges);
-  for (std::string word; std::getline(words, word, ',');) {
-    options.exchanges.push_back(word);
-  }
+  options.exchanges = names_in("--exchanges", exchanges);
   return options;
 }
 

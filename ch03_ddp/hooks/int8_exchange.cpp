@@ -23,6 +23,16 @@ struct Int8Exchange::Sent {
   c10::intrusive_ptr<::c10d::Work> work = {};
 };
 
+namespace {
+
+// Of a block that was not finite nothing is owed: the step is lost, and the
+// next one must not be lost with it.
+at::Tensor owed(at::Tensor error) {
+  return error.nan_to_num_(/*nan=*/0, /*posinf=*/0, /*neginf=*/0);
+}
+
+}  // namespace
+
 Int8Exchange::Int8Exchange(ProcessGroup& group, bool error_feedback)
     : group_(group), feedback_(error_feedback) {}
 Int8Exchange::~Int8Exchange() = default;
@@ -57,7 +67,7 @@ void Int8Exchange::start(ReadyBucket bucket) {
   if (feedback_) x.add_(residual.mine);
   sent.outgoing = pack_int8(x);
   if (feedback_) {
-    residual.mine = x.sub_(unpack_int8(sent.outgoing, sent.slice));
+    residual.mine = owed(x.sub_(unpack_int8(sent.outgoing, sent.slice)));
   }
   sent.incoming = at::empty_like(sent.outgoing);
   std::vector<std::int64_t> even;
@@ -78,7 +88,9 @@ void Int8Exchange::finish() {
     at::Tensor& error = residuals_[sent.bucket].slice;
     if (feedback_) sum.add_(error);
     Gathered gathered{pack_int8(sum), {}, {}};
-    if (feedback_) error = sum.sub_(unpack_int8(gathered.mine, sent.slice));
+    if (feedback_) {
+      error = owed(sum.sub_(unpack_int8(gathered.mine, sent.slice)));
+    }
     gathered.all = at::empty({group_.size(), gathered.mine.size(1)},
                              gathered.mine.options());
     gathered.work = group_.c10d()->_allgather_base(gathered.all, gathered.mine);

@@ -17,7 +17,8 @@
 //   Int8Exchange exchange(group);                 // error_feedback = true
 //
 // Bytes sent, over a float32 all_reduce's: (1 + 4 / 256) / 4. Keeps one float32
-// copy of the gradients, and a rank's share of another. Errors are kept by
+// copy of the gradients, and a rank's share of another. A gradient that is not
+// finite arrives as NaN, and leaves no error behind. Errors are kept by
 // bucket: when buckets are filled anew, after the first step, they start at
 // zero.
 

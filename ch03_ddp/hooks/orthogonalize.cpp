@@ -5,7 +5,8 @@
 
 namespace dai::ddp {
 
-void orthogonalize(const at::Tensor& matrix) {
+std::int64_t orthogonalize(const at::Tensor& matrix) {
+  std::int64_t kept = 0;
   for (std::int64_t c = 0; c < matrix.size(1); ++c) {
     const at::Tensor column = matrix.select(1, c);
     const double before = column.norm().item<double>();
@@ -17,10 +18,12 @@ void orthogonalize(const at::Tensor& matrix) {
     // What remains of a column that was a combination of the others is noise.
     if (left > 1e-6 * before) {
       column.div_(left);
+      ++kept;
     } else if (std::isfinite(left)) {
       column.zero_();
     }
   }
+  return kept;
 }
 
 }  // namespace dai::ddp

@@ -116,22 +116,31 @@ std::string PowerSgdExchange::name() const {
 at::Tensor PowerSgdExchange::next_q(std::size_t parameter,
                                     const at::Tensor& m) {
   const auto found = qs_.find(parameter);
-  if (options_.warm_start && found != qs_.end()) {
-    orthogonalize(found->second);
-    return found->second;
-  }
   const std::int64_t rank = rank_of({m.size(0), m.size(1)}, options_);
-  at::Tensor q = at::empty({m.size(1), rank}, at::kFloat);
-  const std::uint64_t key = intro::stream_key(
-      options_.seed, fmt::format("powersgd {} {}", parameter,
-                                 options_.warm_start ? 0 : step_));
-  auto* const values = q.data_ptr<float>();
-  for (std::int64_t i = 0; i < q.numel(); ++i) {
-    values[i] = static_cast<float>(intro::uniform01(key, i)) - 0.5f;
-  }
-  q = q.to(m.options());
+  at::Tensor q = options_.warm_start && found != qs_.end()
+                     ? found->second
+                     : random_columns(parameter, m.size(1), rank, m.options());
+  if (orthogonalize(q) == rank) return q;
+  // A gradient of lower rank has left columns of zeros, which would stay so for
+  // ever; the next gradient may need them.
+  const at::Tensor empty = q.square().sum(0).eq(0);
+  q.add_(random_columns(parameter, m.size(1), rank, m.options()).mul_(empty));
   orthogonalize(q);
   return q;
+}
+
+// Equal on all ranks.
+at::Tensor PowerSgdExchange::random_columns(
+    std::size_t parameter, std::int64_t rows, std::int64_t columns,
+    const at::TensorOptions& options) const {
+  at::Tensor random = at::empty({rows, columns}, at::kFloat);
+  const std::uint64_t key = intro::stream_key(
+      options_.seed, fmt::format("powersgd {} {}", parameter, step_));
+  auto* const values = random.data_ptr<float>();
+  for (std::int64_t i = 0; i < random.numel(); ++i) {
+    values[i] = static_cast<float>(intro::uniform01(key, i)) - 0.5f;
+  }
+  return random.to(options);
 }
 
 void PowerSgdExchange::start(ReadyBucket bucket) {
@@ -200,6 +209,12 @@ void PowerSgdExchange::finish() {
       auto& [parameter, gradient, m] = sent.factored[i];
       const at::Tensor sum = sent.ps[i].mm(sent.qs[i].t());
       gradient.copy_(sum.view(gradient.sizes()));
+      // A step that is not finite is lost; what is remembered must not be.
+      if (!sum.isfinite().all().item<bool>()) {
+        errors_.erase(parameter);
+        qs_.erase(parameter);
+        continue;
+      }
       // Ranks share the approximation's sum; each keeps what its own part of
       // it has lost.
       if (options_.use_error_feedback) {

@@ -11,7 +11,9 @@
 //   gradient = P Q',             lost = M - P Q'
 //
 // One power iteration a step, which goes on from the last step's Q, so that the
-// subspace follows the gradient.
+// subspace follows the gradient; directions in which it had nothing are
+// replaced by random ones. After a gradient that is not finite all of it begins
+// anew.
 //
 //   PowerSgdExchange exchange({.rank = 4}, group);
 //
@@ -65,6 +67,9 @@ class PowerSgdExchange : public BucketExchange {
   struct Sent;
   // The columns to multiply m [n, m] with.
   at::Tensor next_q(std::size_t parameter, const at::Tensor& m);
+  at::Tensor random_columns(std::size_t parameter, std::int64_t rows,
+                            std::int64_t columns,
+                            const at::TensorOptions& options) const;
 
   const PowerSgdOptions options_;
   ProcessGroup& group_;

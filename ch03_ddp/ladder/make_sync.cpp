@@ -47,6 +47,11 @@ void SyncOptions::check(const std::string& sync) const {
   require_one_of("exchange", exchange, exchange_names());
   caps.check();
   if (exchange == "powersgd") powersgd.check();
+  if (find_unused_parameters && exchange == "canonical") {
+    throw UsageError(
+        "exchange canonical adds up every gradient: unused parameters have "
+        "none");
+  }
   if (sync == "naive" && exchange != "all_reduce" && exchange != "canonical") {
     throw UsageError(fmt::format(
         "sync naive has no buckets for exchange {}: take bucketed, overlapped "
@@ -81,9 +86,14 @@ std::unique_ptr<BucketExchange> make_exchange(const SyncOptions& options,
 
 std::unique_ptr<intro::GradientSync> make_sync(
     const std::string& sync, const SyncOptions& options,
-    const std::vector<NamedParameter>& parameters, std::int64_t microbatches,
+    const std::vector<NamedParameter>& all, std::int64_t microbatches,
     ProcessGroup& group) {
   options.check(sync);
+  // Frozen ones get no gradient, and nothing waits for it.
+  std::vector<NamedParameter> parameters;
+  for (const NamedParameter& parameter : all) {
+    if (parameter.tensor.requires_grad()) parameters.push_back(parameter);
+  }
   if (sync == "naive") {
     if (options.exchange == "canonical") {
       return std::make_unique<intro::CanonicalSync>(parameters, microbatches,

@@ -50,8 +50,9 @@ std::unique_ptr<BucketExchange> make_exchange(const SyncOptions& options,
                                               std::int64_t microbatches,
                                               ProcessGroup& group);
 
-// `microbatches`: of a step, all ranks together. Collective for reducer, which
-// compares the models and broadcasts rank 0's. Throws UsageError as check().
+// Parameters that require no gradient are left out. `microbatches`: of a step,
+// all ranks together. Collective for reducer, which compares the models and
+// broadcasts rank 0's. Throws UsageError as check().
 std::unique_ptr<intro::GradientSync> make_sync(
     const std::string& sync, const SyncOptions& options,
     const std::vector<NamedParameter>& parameters, std::int64_t microbatches,

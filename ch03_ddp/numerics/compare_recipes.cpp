@@ -10,6 +10,7 @@
 #include "ch01_intro/parameter_bits.h"
 #include "ch01_intro/statistics/statistics.h"
 #include "ch03_ddp/compare/agreement.h"
+#include "ch03_ddp/compare/compared_options.h"
 #include "common/errors.h"
 #include "common/progress.h"
 #include "common/report.h"
@@ -76,6 +77,7 @@ RecipeTable compare_recipes(ProcessGroup& group,
                             const intro::TokenCorpus& corpus,
                             const CompareRecipesOptions& options) {
   options.check(group.size());
+  require_held_back(corpus, options.validation_windows);
   std::vector<std::unique_ptr<RecipeTraining>> trainings;
   for (const std::string& name : options.recipes) {
     trainings.push_back(std::make_unique<RecipeTraining>(
@@ -98,7 +100,7 @@ RecipeTable compare_recipes(ProcessGroup& group,
 }
 
 std::string RecipeTable::to_string() const {
-  Table table({"recipe", "step ms", "MB on the wire", "bytes a parameter",
+  Table table({"recipe", "step ms", "MB handed", "bytes a parameter",
                "steps skipped", "loss scale", "loss held back", "gap"});
   for (const RecipeRow& row : rows) {
     table.add_row({row.name, fmt::format("{:.1f}", row.step_ms),

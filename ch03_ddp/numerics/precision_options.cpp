@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 namespace dai::ddp {
 
 void PrecisionAppOptions::declare(OptionSet& set) {
@@ -34,7 +32,7 @@ void PrecisionAppOptions::declare(OptionSet& set) {
     validation_windows = 48;
   });
   set.preset("laptop", [this] {
-    compared.set_sizes("nano-1m", 200, 0, 3, 64, 8e-3);
+    compared.set_sizes("nano-1m", 200, 0, 3, 64, 2e-3);
     overflow_step = 100;
   });
   const auto large = [this](const char* of, int microbatches) {
@@ -68,10 +66,7 @@ CompareRecipesOptions PrecisionAppOptions::options(std::uint64_t seed,
       .scaling = scaling,
       .overflow = {.step = overflow_step - 1, .rank = rank},
       .validation_windows = validation_windows};
-  std::istringstream words(recipes);
-  for (std::string word; std::getline(words, word, ',');) {
-    options.recipes.push_back(word);
-  }
+  options.recipes = names_in("--recipes", recipes);
   return options;
 }
 

@@ -11,13 +11,14 @@ namespace dai::ddp {
 std::int64_t bytes_a_parameter(const Recipe& recipe) {
   const std::int64_t weight = recipe.weights == at::kFloat ? 4 : 2;
   const std::int64_t updated = recipe.masters ? 4 : weight;
-  return weight + (recipe.masters ? updated : 0) + updated + 2 * updated;
+  return weight + weight + (recipe.masters ? 4 + 4 : 0) + 2 * updated;
 }
 
 const std::vector<Recipe>& recipes() {
   using intro::Precision;
   static const std::vector<Recipe> all{
       {.name = "fp32"},
+      {.name = "fp32-nudged", .nudged = true},
       {.name = "bf16", .autocast = Precision::kBf16},
       {.name = "fp16", .autocast = Precision::kFp16, .scaled = true},
       {.name = "fp16-unscaled", .autocast = Precision::kFp16},

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/torch/process_group.h"
+#include "common/trace.h"
 
 namespace dai::ddp {
 
@@ -40,6 +41,18 @@ class RecipeTraining::OverflowingTask : public intro::TrainingTask {
   std::int64_t step_ = -1;
 };
 
+namespace {
+
+// The first number of each parameter, by a bit.
+void nudge(const std::vector<NamedParameter>& parameters) {
+  for (const auto& parameter : parameters) {
+    at::Tensor first = parameter.tensor.detach().flatten().narrow(0, 0, 1);
+    first.mul_(1 + 1.2e-7);
+  }
+}
+
+}  // namespace
+
 RecipeTraining::RecipeTraining(const Recipe& recipe, ProcessGroup& group,
                                const intro::TokenCorpus& corpus,
                                const ComparedSizes& sizes,
@@ -59,6 +72,7 @@ RecipeTraining::RecipeTraining(const Recipe& recipe, ProcessGroup& group,
                  .samples = sizes.microbatch_size},
                 group.device()),
       sync_(decoder_.parameters(), group, [&] {
+        if (recipe.nudged) nudge(decoder_.parameters());
         // Buckets have the gradients' numbers, which are the weights'.
         if (recipe.weights != at::kFloat) {
           to_half(decoder_.parameters(), recipe.weights);
@@ -92,11 +106,16 @@ RecipeTraining::RecipeTraining(const Recipe& recipe, ProcessGroup& group,
   intro::TrainerOptions trainer = sizes.trainer();
   trainer.precision = recipe.autocast;
   trainer_ = std::make_unique<intro::Trainer>(*task, *outer, view, &group,
-                                              trainer, group.device());
+                                              trainer, group.device(),
+                                              /*ledger=*/nullptr, sizes.trace);
 }
 RecipeTraining::~RecipeTraining() = default;
 
 void RecipeTraining::step(bool counts) {
+  const TraceSpan span(trainer_->steps_done() < intro::Trainer::kTracedSteps
+                           ? sizes_.trace
+                           : nullptr,
+                       recipe_.name, "training");
   const intro::StepResult result = trainer_->step();
   losses_.push_back(result.loss);
   if (!result.updated) skipped_.push_back(result.step);
@@ -104,22 +123,19 @@ void RecipeTraining::step(bool counts) {
 }
 
 double RecipeTraining::bytes_a_parameter() const {
-  std::int64_t bytes = 0, numbers = 0;
-  const auto add = [&](const std::vector<NamedParameter>& list) {
-    for (const auto& [name, tensor] : list) {
-      bytes += static_cast<std::int64_t>(tensor.nbytes());
-      if (tensor.grad().defined()) {
-        bytes += static_cast<std::int64_t>(tensor.grad().nbytes());
-      }
+  std::int64_t bytes = wire_bytes(), numbers = 0;
+  for (const auto& parameter : decoder_.parameters()) {
+    bytes += static_cast<std::int64_t>(parameter.tensor.nbytes());
+    numbers += parameter.tensor.numel();
+  }
+  if (masters_) {
+    for (const auto& master : masters_->masters()) {
+      bytes += static_cast<std::int64_t>(master.tensor.nbytes() +
+                                         master.tensor.grad().nbytes());
     }
-  };
-  add(decoder_.parameters());
-  if (masters_) add(masters_->masters());
+  }
   for (const auto& state : trainer_->optimizer().states()) {
     bytes += static_cast<std::int64_t>(state.m.nbytes() + state.v.nbytes());
-  }
-  for (const auto& parameter : decoder_.parameters()) {
-    numbers += parameter.tensor.numel();
   }
   return static_cast<double>(bytes) / static_cast<double>(numbers);
 }

@@ -60,8 +60,9 @@ class RecipeTraining {
   const std::vector<intro::NamedParameter>& parameters() const {
     return decoder_.parameters();
   }
-  // Bytes a parameter, as allocated: weights, masters and gradients of the last
-  // step, and the optimizer's two moments.
+  // Bytes a parameter, as allocated: weights; the buckets that gradients live
+  // in, which are what a step has handed to collectives; masters with theirs;
+  // the optimizer's two moments.
   double bytes_a_parameter() const;
   // Mean over the first windows that were held back, nats a token.
   double validation_loss(std::int64_t windows);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <stdexcept>
 
@@ -17,7 +18,8 @@
 namespace dai::ddp {
 
 void GradScalerOptions::check() const {
-  if (!(init_scale > 0) || !std::isfinite(init_scale) || !(growth_factor > 1) ||
+  constexpr double kMost = std::numeric_limits<float>::max();
+  if (!(init_scale > 0) || !(init_scale <= kMost) || !(growth_factor > 1) ||
       !(backoff_factor > 0 && backoff_factor < 1) || growth_interval < 1) {
     throw UsageError(fmt::format(
         "loss scaling from {} by {} and {} every {} steps: a positive scale, a "
@@ -55,6 +57,11 @@ bool GradScaler::unscale(const std::vector<at::Tensor>& gradients) {
     if (gradient.is_sparse()) {
       throw std::invalid_argument("GradScaler: a sparse gradient");
     }
+    if (gradient.scalar_type() == at::kHalf) {
+      throw std::invalid_argument(
+          "GradScaler: a float16 gradient would underflow when it is divided: "
+          "keep float32 masters");
+    }
     by_dtype[gradient.scalar_type()].push_back(gradient);
   }
   for (auto& [dtype, list] : by_dtype) {
@@ -89,6 +96,7 @@ void GradScaler::load(const State& state) {
     throw UsageError(fmt::format("loss scale {} after {} good steps",
                                  state.scale, state.growth_tracker));
   }
+  if (!options_.enabled) return;
   scale_.fill_(state.scale);
   growth_tracker_.fill_(state.growth_tracker);
 }

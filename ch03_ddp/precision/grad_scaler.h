@@ -33,7 +33,7 @@ struct GradScalerOptions {
   std::int64_t growth_interval = 2000;  // good steps in a row
   bool enabled = true;                  // false: does nothing, scale is 1
 
-  // UsageError unless init_scale > 0, growth_factor > 1,
+  // UsageError unless init_scale > 0 and a float32, growth_factor > 1,
   // 0 < backoff_factor < 1 and growth_interval >= 1.
   void check() const;
 };
@@ -47,7 +47,7 @@ class GradScaler {
   at::Tensor scale(const at::Tensor& loss) const;
   // Divides the gradients by the scale, in place, and says whether all of them
   // are finite, on all ranks. Collective. Once a step (std::logic_error).
-  // Sparse gradients are refused (std::invalid_argument).
+  // Sparse and float16 gradients are refused (std::invalid_argument).
   bool unscale(const std::vector<at::Tensor>& gradients);
   // Chooses the next step's scale by what unscale() has found; without it
   // std::logic_error.
@@ -60,7 +60,8 @@ class GradScaler {
     std::int64_t growth_tracker = 0;  // good steps since the last change
   };
   State state() const;
-  void load(const State& state);  // UsageError for a scale that is none
+  // UsageError for a scale that is none. Nothing where it is not enabled.
+  void load(const State& state);
 
  private:
   const GradScalerOptions options_;

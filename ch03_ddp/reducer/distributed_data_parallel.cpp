@@ -370,6 +370,10 @@ void DistributedDataParallel::end_join() {
   state.joining.reset();
 }
 
+void DistributedDataParallel::leave_join() noexcept {
+  state_->joining.reset();
+}
+
 std::vector<std::pair<std::string, std::string>>
 DistributedDataParallel::logging_data() const {
   const at::DDPLoggingData data = state_->logger->get_ddp_logging_data();

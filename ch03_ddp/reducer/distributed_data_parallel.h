@@ -113,8 +113,13 @@ class DistributedDataParallel {
   template <class Loop>
   void join(Loop&& loop, const JoinOptions& options = {}) {
     begin_join(options);
-    std::forward<Loop>(loop)();
-    end_join();
+    try {
+      std::forward<Loop>(loop)();
+      end_join();
+    } catch (...) {
+      leave_join();
+      throw;
+    }
   }
 
   // Instead of an all_reduce, before the first backward; once.
@@ -148,6 +153,7 @@ class DistributedDataParallel {
   struct State;
   void begin_join(const JoinOptions& options);
   void end_join();
+  void leave_join() noexcept;
   std::unique_ptr<State> state_;
 };
 

@@ -3,7 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "ch01_intro/decoder/decoder_ops.h"
+#include "common/errors.h"
+#include "common/file.h"
 
 namespace dai::ddp {
 
@@ -45,6 +49,17 @@ void TrainAppOptions::declare(OptionSet& set) {
   set.add("--images", images, "folder of Fashion-MNIST's four files");
   set.add("--save", train.save,
           "safetensors file that receives the weights in the end");
+  CheckpointOptions& checkpoints = train.checkpoints;
+  set.add("--checkpoint-dir", checkpoints.folder,
+          "folder that all ranks see: goes on from its newest whole "
+          "checkpoint, and saves there");
+  set.add("--save-every", checkpoints.every,
+          "steps; 0: in the end and at SIGTERM or SIGUSR1 only", /*min=*/0);
+  set.add("--keep-last", checkpoints.saver.keep.last, "newest checkpoints");
+  set.add("--keep-every", checkpoints.saver.keep.every,
+          "and those of steps that it divides; 0: none", /*min=*/0);
+  set.add_flag("--save-in-the-foreground", save_in_the_foreground,
+               "training waits until a checkpoint is on the disk");
   set.add_flag("--paced", paced,
                "train as many steps as each line on rank 0's stdin says and "
                "print their times: for side-by-side measurements");
@@ -92,12 +107,13 @@ std::string TrainAppOptions::to_string(std::uint64_t seed) const {
   return fmt::format(
       "task={} {} sync={} exchange={} bucket_mb={} first_bucket_mb={} "
       "steps={} microbatches={} microbatch_size={} lr={} clip_norm={} "
-      "precision={} seed={} powersgd={}/{}",
+      "precision={} seed={} powersgd={}/{} validation_windows={}{}",
       task, data, train.sync, train.exchange.exchange, bucket_mb,
       first_bucket_mb, chosen.steps, chosen.microbatches,
       chosen.microbatch_size, chosen.learning_rate, train.trainer.clip_norm,
       precision, seed, train.exchange.powersgd.rank,
-      train.exchange.powersgd.start_iter);
+      train.exchange.powersgd.start_iter, train.validation_windows,
+      paced ? " paced" : "");
 }
 
 TrainOptions TrainAppOptions::options(std::uint64_t seed) const {
@@ -111,6 +127,10 @@ TrainOptions TrainAppOptions::options(std::uint64_t seed) const {
                               .total_steps = chosen.steps};
   options.trainer.precision = intro::precision_from_string(precision);
   options.seed = seed;
+  options.checkpoints.saver.asynchronous = !save_in_the_foreground;
+  options.checkpoints.saver.timeout =
+      std::chrono::seconds(distributed.timeout_s);
+  options.checkpoints.config = config(seed);
   if (is_text()) {
     options.decoder = intro::decoder_config(model);
     options.ops = &intro::decoder_ops(rung);
@@ -122,6 +142,36 @@ TrainOptions TrainAppOptions::options(std::uint64_t seed) const {
     options.trainer.adamw.beta2 = 0.999;
   }
   return options;
+}
+
+void TrainAppOptions::check_files(bool writes) const {
+  if (paced && !is_text()) throw UsageError("--paced trains on --task text");
+  if (!windows_out.empty() && !paced) {
+    throw UsageError("--windows-out belongs to --paced");
+  }
+  for (const std::string& path : {train.save, windows_out}) {
+    if (writes && !path.empty()) AtomicFile probe(path);  // leaves nothing
+  }
+}
+
+// All that decides what is learnt. Neither ranks nor buckets nor syncs.
+Metadata TrainAppOptions::config(std::uint64_t seed) const {
+  const Sizes chosen = sizes();
+  const auto number = [](auto value) { return fmt::format("{}", value); };
+  Metadata config{{"task", task},
+                  {"model", is_text() ? model : "cnn"},
+                  {"steps", number(chosen.steps)},
+                  {"microbatches", number(chosen.microbatches)},
+                  {"microbatch_size", number(chosen.microbatch_size)},
+                  {"lr", number(chosen.learning_rate)},
+                  {"clip_norm", number(train.trainer.clip_norm)},
+                  {"precision", precision},
+                  {"seed", number(seed)}};
+  if (is_text()) {
+    config["window"] = number(window);
+    config["text_bytes"] = number(text_bytes);
+  }
+  return config;
 }
 
 intro::TextCorpusOptions TrainAppOptions::corpus(std::uint64_t seed) const {

@@ -25,6 +25,7 @@ struct TrainAppOptions {
   std::int64_t steps = 0, microbatches = 0, microbatch_size = 0;  // 0: preset's
   double learning_rate = 0;
   bool paced = false;
+  bool save_in_the_foreground = false;
   std::string windows_out;
   TrainOptions train;
   DistributedOptions distributed;
@@ -35,6 +36,9 @@ struct TrainAppOptions {
   std::string to_string(std::uint64_t seed) const;
   TrainOptions options(std::uint64_t seed) const;
   intro::TextCorpusOptions corpus(std::uint64_t seed) const;
+  // What would fail after the training fails before it, on the rank that
+  // writes: UsageError.
+  void check_files(bool writes) const;
 
  private:
   // Sizes of a preset for each task, where no option says otherwise.
@@ -43,6 +47,7 @@ struct TrainAppOptions {
     double learning_rate = 1e-3;
   };
   Sizes sizes() const;
+  Metadata config(std::uint64_t seed) const;
   Sizes text_sizes_, image_sizes_;
 };
 

@@ -3,12 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "ch01_intro/decoder/decoder.h"
 #include "ch01_intro/microbatches.h"
 #include "ch01_intro/parameter_bits.h"
 #include "ch01_intro/statistics/statistics.h"
 #include "ch01_intro/trainer/language_task.h"
 #include "ch03_ddp/compare/agreement.h"
+#include "ch03_ddp/compare/compared_options.h"
 #include "ch03_ddp/ladder/timed_sync.h"
 #include "ch03_ddp/precision/scaled_training.h"
 #include "ch03_ddp/train/bigram.h"
@@ -40,6 +43,11 @@ void save_weights(const std::string& path,
   save_safetensors(path, tensors);
 }
 
+// 0 where a checkpoint has left nothing to do.
+double median_of(const std::vector<double>& values) {
+  return values.empty() ? 0 : intro::median(values);
+}
+
 TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
                const std::vector<NamedParameter>& parameters,
                const TrainOptions& options, const AfterStep& after_step,
@@ -59,15 +67,19 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
       scales ? scaled_task : task,
       scales ? static_cast<intro::GradientSync&>(scaled_sync) : timed, view,
       &group, options.trainer, group.device(), /*ledger=*/nullptr, trace);
+  TrainingState state(parameters, trainer, scales ? &scaler : nullptr,
+                      options.checkpoints.config);
+  std::optional<RunCheckpoints> checkpoints;
+  if (!options.checkpoints.folder.empty()) {
+    checkpoints.emplace(group, trainer, options.checkpoints, state);
+  }
   TrainRun run;
   std::vector<double> step_ms, backward_ms, exposed_ms, wire_ms, hidden;
   const WallTimer timer;
   while (trainer.steps_done() < options.trainer.schedule.total_steps) {
     const StepResult result = trainer.step();
+    state.saw(result);
     const StepTimeline& line = timed.timeline();
-    run.losses.push_back(result.loss);
-    run.gradient_norms.push_back(result.gradient_norm);
-    run.learning_rates.push_back(result.learning_rate);
     step_ms.push_back(intro::total_ms(result.ms));
     backward_ms.push_back(line.backward_ms());
     exposed_ms.push_back(line.exposed_ms());
@@ -75,19 +87,29 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
     hidden.push_back(line.hidden());
     run.wire_bytes = line.wire_bytes();
     if (after_step) after_step(result, line.exposed_ms());
+    if (checkpoints && !checkpoints->after_step(result)) break;
   }
   run.seconds = timer.seconds();
-  run.samples_per_s =
-      static_cast<double>(std::ssize(run.losses) * microbatches *
-                          options.microbatch_size) /
-      run.seconds;
+  if (checkpoints) {
+    checkpoints->finish();
+    run.checkpoints = checkpoints->report();
+  }
+  run.losses = state.losses();
+  run.gradient_norms = state.gradient_norms();
+  for (std::int64_t step = 0; step < state.steps(); ++step) {
+    run.learning_rates.push_back(
+        intro::learning_rate(options.trainer.schedule, step));
+  }
+  run.samples_per_s = static_cast<double>(std::ssize(step_ms) * microbatches *
+                                          options.microbatch_size) /
+                      run.seconds;
   run.skipped_updates = trainer.skipped_updates();
   run.scaler_skips = scaled_sync.skipped();
-  run.step_ms = intro::median(step_ms);
-  run.backward_ms = intro::median(backward_ms);
-  run.exposed_ms = intro::median(exposed_ms);
-  run.wire_ms = intro::median(wire_ms);
-  run.hidden = intro::median(hidden);
+  run.step_ms = median_of(step_ms);
+  run.backward_ms = median_of(backward_ms);
+  run.exposed_ms = median_of(exposed_ms);
+  run.wire_ms = median_of(wire_ms);
+  run.hidden = median_of(hidden);
   run.bits_off_rank0 =
       most_bits_off_rank0(group, intro::flat_parameters(parameters));
   if (!options.save.empty() && group.rank() == 0) {
@@ -119,6 +141,7 @@ void TrainOptions::check(int ranks) const {
 TrainRun train_decoder(ProcessGroup& group, const intro::TokenCorpus& corpus,
                        const TrainOptions& options, const AfterStep& after_step,
                        Trace* trace) {
+  require_held_back(corpus, options.validation_windows);
   const at::Device device = group.device();
   intro::DecoderParts parts(
       options.decoder,
@@ -130,6 +153,7 @@ TrainRun train_decoder(ProcessGroup& group, const intro::TokenCorpus& corpus,
                            device);
   TrainRun run =
       train(group, task, decoder.parameters(), options, after_step, trace);
+  if (!run.checkpoints.stopped_by.empty()) return run;
   const std::int64_t held_back =
       options.validation_windows / options.microbatch_size;
   intro::LanguageTask validation(decoder, corpus,
@@ -155,6 +179,7 @@ TrainRun train_fashion(ProcessGroup& group, const intro::FashionMnist& train_on,
                    group.device());
   TrainRun run =
       train(group, task, cnn.parameters(), options, after_step, trace);
+  if (!run.checkpoints.stopped_by.empty()) return run;
   run.test_accuracy = accuracy(cnn, test, &group, group.device());
   return run;
 }
@@ -173,13 +198,15 @@ std::string TrainRun::to_string() const {
                    fmt::format("{:.3f}", gradient_norms[step]),
                    fmt::format("{:.2e}", learning_rates[step])});
   }
-  std::string text = table.to_string();
+  std::string text = table.to_string() + checkpoints.to_string();
   text += fmt::format(
       "{:.1f} s, {:.0f} samples/s; a step {:.1f} ms, of which {:.2f} ms "
-      "exposed\nwire: {:.2f} MB a step in {:.2f} ms, {:.0f} % of it behind "
+      "exposed\nhanded to collectives: {:.2f} MB a step, on their way for "
+      "{:.2f} ms, {:.0f} % of it behind "
       "backward\n",
       seconds, samples_per_s, step_ms, exposed_ms, wire_bytes / 1e6, wire_ms,
       100 * hidden);
+  if (!checkpoints.stopped_by.empty()) return text;
   if (bigram_loss > 0) {
     text += fmt::format(
         "on text held back: {:.4f} nats a token; a bigram table: {:.4f}\n",
@@ -203,6 +230,13 @@ std::vector<std::pair<std::string, double>> TrainRun::metrics() const {
       {"wire_bytes", static_cast<double>(wire_bytes)},
       {"skipped_updates", static_cast<double>(skipped_updates)},
       {"last_loss_nats", losses.back()}};
+  if (!checkpoints.stall_ms.empty()) {
+    all.emplace_back("checkpoints_saved", checkpoints.saved);
+    all.emplace_back("checkpoints_failed", checkpoints.failed);
+    all.emplace_back("checkpoint_stall_ms",
+                     intro::median(checkpoints.stall_ms));
+  }
+  all.emplace_back("resumed_at_steps", checkpoints.resumed_at);
   if (bigram_loss > 0) {
     all.emplace_back("validation_loss_nats", validation_loss);
     all.emplace_back("bigram_loss_nats", bigram_loss);

@@ -23,6 +23,7 @@
 #include "ch01_intro/decoder/decoder_parts.h"
 #include "ch01_intro/fashion_mnist.h"
 #include "ch01_intro/trainer/trainer.h"
+#include "ch03_ddp/checkpoint/run_checkpoints.h"
 #include "ch03_ddp/ladder/make_sync.h"
 
 namespace dai::ddp {
@@ -38,17 +39,20 @@ struct TrainOptions {
   intro::DecoderConfig decoder;
   const intro::DecoderOps* ops = intro::DecoderPartsOptions{}.ops;
   std::string save;  // a safetensors file for rank 0's weights; empty: none
+  CheckpointOptions checkpoints;
 
   void check(int ranks) const;  // throws UsageError
 };
 
 struct TrainRun {
-  std::vector<double> losses;  // [steps]
+  // [steps], those before a checkpoint too:
+  std::vector<double> losses;
   std::vector<double> gradient_norms;
   std::vector<double> learning_rates;
   std::int64_t skipped_updates = 0;
   std::int64_t scaler_skips = 0;  // of them: overflows of float16
-  double seconds = 0;             // of all steps
+  CheckpointReport checkpoints;
+  double seconds = 0;  // of the steps since the start or the checkpoint
   double samples_per_s = 0;
   // Medians over the steps, in milliseconds:
   double step_ms = 0, backward_ms = 0, exposed_ms = 0, wire_ms = 0;

@@ -126,13 +126,16 @@ std::vector<ExploredSize> describe(
     const ComparedTraining& training = *trainings[i];
     const at::Tensor mine = intro::flat_parameters(training.parameters());
     const StepTimeline& last = training.timelines().back();
-    sizes.push_back({.candidate = candidates[i],
-                     .medians = training.medians(),
-                     .collectives = std::ssize(last.wire),
-                     .bytes = last.wire_bytes(),
-                     .bits_off_rank0 = most_bits_off_rank0(group, mine),
-                     .max_parameter_difference = largest_of_ranks(
-                         group, intro::max_difference(mine, first))});
+    sizes.push_back(
+        {.candidate = candidates[i],
+         .medians = training.medians(),
+         .collectives = std::ssize(last.wire),
+         .bytes = last.wire_bytes(),
+         .bits_off_rank0 = most_bits_off_rank0(group, mine),
+         .max_parameter_difference =
+             largest_of_ranks(group, intro::max_difference(mine, first)),
+         .first_gradients_apart = largest_of_ranks(
+             group, first_gradients_apart(training, *trainings.front()))});
   }
   return sizes;
 }
@@ -143,6 +146,12 @@ std::string mib(std::int64_t bytes) {
 
 std::string caps_of(const BucketCaps& caps) {
   return fmt::format("{}, then {} MiB", mib(caps.first_bytes), mib(caps.bytes));
+}
+
+std::string contention_text(int ranks, double contention) {
+  if (ranks == 1) return "-";
+  return fmt::format("{:.2f}{}", contention,
+                     contention > 0.99 * kMostContention ? " (or more)" : "");
 }
 
 Table table_of(const std::vector<ExploredSize>& sizes) {
@@ -220,27 +229,30 @@ std::string Exploration::to_string() const {
   std::string text = forecaster.fit.to_string();
   text += fmt::format(
       "\n{} gradients, {:.1f} MB; packing and averaging: {:.2f} ms a MB\n"
-      "backward alone: {:.1f} ms, and {:.2f} ms more for each of wire\n"
+      "backward alone: {:.1f} ms, and {} ms more for each of wire\n"
       "end: backward and what is exposed; the first size is "
       "PyTorch's default\n\n",
       timetable.bytes.size(), model_bytes / 1e6, forecaster.handling_ms_per_mb,
-      timetable.compute_end_ms(), forecaster.contention);
+      timetable.compute_end_ms(),
+      contention_text(ranks, forecaster.contention));
   text += table_of(sizes).to_string();
   text += "\nthe tuner's trials, by their forecast:\n\n";
   text += table_of(trials).to_string();
   text += fmt::format(
-      "\ntuned: {}{}\nrun once more, default / tuned = {:.3f} [{:.3f}, "
-      "{:.3f}]\n",
+      "\ntuned: {}{}\n{} = {:.3f} [{:.3f}, {:.3f}] over {} steps\n",
       caps_of(tuned.caps),
       stays_with_default ? ", the default: no trial was faster beyond noise"
                          : "",
-      confirmed.ratio, confirmed.low, confirmed.high);
+      stays_with_default ? "noise of two trainings alike, default / default"
+                         : "run once more, default / tuned",
+      confirmed.ratio, confirmed.low, confirmed.high, confirmed.samples);
   return text;
 }
 
 std::vector<std::pair<std::string, double>> Exploration::metrics() const {
   const ExploredSize& standard = sizes.front();
-  return {{"fit_unseen_error_percent", 100 * forecaster.fit.unseen_error()},
+  return {{"fit_unseen_error_percent",
+           ranks > 1 ? 100 * forecaster.fit.unseen_error() : 0},
           {"contention", forecaster.contention},
           {"default_step_ms", standard.medians.step_ms},
           {"default_exposed_ms", standard.medians.exposed_ms},

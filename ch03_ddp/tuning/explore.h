@@ -41,6 +41,7 @@ struct ExploredSize {
   // The largest of any rank:
   std::int64_t bits_off_rank0 = 0;
   double max_parameter_difference = 0;  // from the default's
+  double first_gradients_apart = 0;     // likewise, relative
 };
 
 struct Exploration {

@@ -156,6 +156,61 @@ TEST(Int8Exchange, OverflowsAreSeenByEverybody) {
   EXPECT_TRUE(sum[2999].isfinite().item<bool>());
 }
 
+// A step that overflows is lost, the next one is not.
+TEST(Exchanges, OneBadStepDoesNotPoisonTheNext) {
+  Int8Exchange int8(group());
+  PowerSgdExchange powersgd({.rank = 4, .start_iter = 2}, group());
+  for (BucketExchange* const exchange :
+       {static_cast<BucketExchange*>(&int8),
+        static_cast<BucketExchange*>(&powersgd)}) {
+    OneBucket bucket(Shapes{{60, 40}});
+    const at::Tensor left =
+        testing::noise("left", 0, {60, 4}, group().device());
+    const at::Tensor right =
+        testing::noise("right", 0, {4, 40}, group().device());
+    const at::Tensor exact = left.mm(right).view({-1}) * group().size();
+    for (int step = 0; step < 12; ++step) {
+      bucket.flat().copy_(left.mm(right).view({-1}));
+      const bool bad = step == 5;
+      if (bad && group().rank() == 0) {
+        bucket.flat()[7] = std::numeric_limits<float>::infinity();
+      }
+      const at::Tensor sum = bucket.send_what_is_there(*exchange);
+      if (bad) {
+        EXPECT_FALSE(sum.isfinite().all().item<bool>()) << exchange->name();
+      } else {
+        EXPECT_LT(error_of(sum, exact), 0.05) << exchange->name() << step;
+        expect_equal_on_all_ranks(sum);
+      }
+    }
+  }
+}
+
+// Gradients of nothing, and of one direction only, in between.
+TEST(PowerSgd, FindsItsDirectionsAgain) {
+  for (const bool feedback : {false, true}) {
+    OneBucket bucket(Shapes{{60, 40}});
+    PowerSgdExchange exchange(
+        {.rank = 4, .start_iter = 2, .use_error_feedback = feedback}, group());
+    const at::Tensor left =
+        testing::noise("left", 0, {60, 4}, group().device());
+    const at::Tensor right =
+        testing::noise("right", 0, {4, 40}, group().device());
+    const at::Tensor whole = left.mm(right).view({-1});
+    const at::Tensor thin =
+        left.narrow(1, 0, 1).mm(right.narrow(0, 0, 1)).view({-1});
+    double error = 1;
+    for (int step = 0; step < 14; ++step) {
+      bucket.flat().copy_(step == 4   ? thin
+                          : step == 6 ? at::zeros_like(thin)
+                                      : whole);
+      error =
+          error_of(bucket.send_what_is_there(exchange), whole * group().size());
+    }
+    EXPECT_LT(error, 0.02) << (feedback ? "with" : "without") << " feedback";
+  }
+}
+
 TEST(Orthogonalize, ColumnsAreOrthonormalAndSpanTheSame) {
   const at::Tensor a = testing::noise("a", 0, {50, 4});
   a.select(1, 3).copy_(a.select(1, 0)).add_(testing::noise("b", 0, {50}), 1e-4);
@@ -169,7 +224,7 @@ TEST(Orthogonalize, AColumnWithNothingNewBecomesZero) {
   at::Tensor q = at::zeros({5, 3});
   q.select(1, 0).fill_(2);
   q.select(1, 1).fill_(3);
-  orthogonalize(q);
+  EXPECT_EQ(orthogonalize(q), 1);
   EXPECT_NEAR(q.select(1, 0).norm().item<float>(), 1, 1e-6);
   EXPECT_EQ(q.narrow(1, 1, 2).abs().max().item<float>(), 0);
 }

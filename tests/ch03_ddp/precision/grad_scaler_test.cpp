@@ -49,7 +49,7 @@ TEST(GradScaler, StartsWherePyTorchDoesAndGoesItsWay) {
 
 TEST(GradScaler, UnscalesInPlaceEachDtype) {
   GradScaler scaler = scaler_of({.init_scale = 4});
-  const std::vector<at::Tensor> gradients{filled(8), filled(2, at::kHalf),
+  const std::vector<at::Tensor> gradients{filled(8), filled(2, at::kBFloat16),
                                           filled(6)};
   EXPECT_TRUE(scaler.unscale(gradients));
   EXPECT_EQ(gradients[0][0].item<float>(), 2);
@@ -69,7 +69,19 @@ TEST(GradScaler, AllRanksSkipTogether) {
   }
 }
 
+TEST(GradScaler, RefusesGradientsThatDividingWouldLose) {
+  GradScaler scaler = scaler_of();
+  EXPECT_THROW(scaler.unscale({filled(1, at::kHalf)}), std::invalid_argument);
+}
+
+TEST(GradScaler, DisabledStaysSoWhateverIsLoaded) {
+  GradScaler scaler = scaler_of({.enabled = false});
+  scaler.load({.scale = 65536, .growth_tracker = 3});
+  EXPECT_EQ(scaler.get_scale(), 1);
+}
+
 TEST(GradScaler, RefusesToBeUsedOutOfOrder) {
+  EXPECT_THROW(scaler_of({.init_scale = 1e300}), UsageError);
   GradScaler scaler = scaler_of();
   EXPECT_THROW(scaler.update(), std::logic_error);
   scaler.unscale({filled(1)});

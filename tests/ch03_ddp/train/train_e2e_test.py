@@ -88,6 +88,18 @@ class Launches(ManyNodes):
                 self.assertEqual(ran.returncode, 0, ran.shown)
                 self.assertIn("last loss / first", ran.out)
 
+    def test_float16_finds_its_scale_whatever_the_exchange(self):
+        """The first steps overflow, and what an exchange remembers must not
+        carry that into the next ones."""
+        for exchange in ("int8", "powersgd"):
+            with self.subTest(exchange):
+                ran = self.run_it(
+                    *ranks(2), TRAIN, "--smoke", "--steps", "12", "--precision",
+                    "fp16", "--rung", "naive", "--exchange", exchange,
+                    "--powersgd-start", "2", "--microbatch-size", "1",
+                    "--window", "32")
+                self.assertEqual(ran.returncode, 0, ran.shown)
+
     def test_mpirun_and_two_nodes_learn_the_same(self):
         expected = self.losses_of(*ranks(2), *self.QUICK)
         self.assertEqual(
@@ -117,6 +129,9 @@ class Launches(ManyNodes):
                 (("--exchange", "fp8"), "fp8"),
                 (("--task", "images", "--images", "/none"), "/none"),
                 (("--precision", "fp16"), "--rung naive"),
+                (("--save", "/none/w"), "/none/w"),
+                (("--windows-out", "w.bin"), "--paced"),
+                (("--validation-windows", "9000"), "held back"),
                 (("--exchange", "powersgd", "--powersgd-rank", "0"), "rank")):
             with self.subTest(words):
                 self.refused(says, *self.QUICK, *words)
@@ -133,6 +148,7 @@ class Launches(ManyNodes):
                 ("ch03_bucket_explorer", ("--sizes-mb", ","), "numbers of MiB"),
                 ("ch03_bucket_explorer", ("--sizes-mb", "0"), "of 0 MiB"),
                 ("ch03_comm_hooks", ("--exchanges", "fp16,fp8"), "fp8"),
+                ("ch03_comm_hooks", ("--exchanges", "int8,int8"), "twice"),
                 ("ch03_comm_hooks", ("--powersgd-start", "99"), "never seen"),
                 ("ch03_comm_hooks", ("--validation-windows", "7"), "7 valid"),
                 ("ch03_mixed_precision", ("--recipes", "fp8"), "bf16-masters"),
