@@ -146,6 +146,9 @@ TrainOptions TrainAppOptions::options(std::uint64_t seed) const {
 
 void TrainAppOptions::check_files(bool writes) const {
   if (paced && !is_text()) throw UsageError("--paced trains on --task text");
+  if (paced && !train.checkpoints.folder.empty()) {
+    throw UsageError("--paced saves no checkpoints");
+  }
   if (!windows_out.empty() && !paced) {
     throw UsageError("--windows-out belongs to --paced");
   }

@@ -110,6 +110,23 @@ class Jobs(ManyNodes):
         ran = self.requeued("sbatch -p urgent -N 2 -o /dev/null --wrap true")
         self.assertRegex(ran.out, "preempted, goes back into the queue")
 
+    def test_a_preempted_training_goes_on_where_it_was(self):
+        report, run = self.dir / "report.json", self.dir / "run"
+        words = (f"{DDP_BATCH} --steps 240 --window 16 --microbatch-size 1 "
+                 f"--checkpoint-dir {run} --save-every 20 --json {report}")
+        ran = self.lab(
+            f"PRESET=smoke submit {words}",
+            f"saved() {{ [ -d {run}/step-000020 ]; }}", "wait_for saved",
+            "sbatch -p urgent -N 2 -o /dev/null --wrap true",
+            "says 'start 1:'", "over")
+        self.assertEqual(ran.returncode, 0, ran.shown)
+        self.assertIn("stopped by SIGTERM, with a checkpoint", ran.out)
+        self.assertRegex(ran.out, "went on from step [1-9]", ran.shown)
+        found = json.loads(report.read_text())
+        self.assertEqual(found["check"], "ok", ran.shown)
+        self.assertEqual(len(found["curves"]["text"]), 240)
+        self.assertGreater(found["metrics"]["resumed_at_steps"], 19)
+
     def test_a_job_that_loses_a_node_runs_again_when_there_are_two(self):
         self.requeued(
             f"{LAB} node n2 kill",
