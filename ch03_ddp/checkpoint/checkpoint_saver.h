@@ -9,12 +9,14 @@
 //   thread   writes and syncs the file, and tells rank 0 through the store
 //   rank 0   has heard from all: manifest, sync, rename, old ones removed
 //
-//   CheckpointSaver saver(group, CheckpointStore("run"), {.keep = {.last =
-//   2}}); saver.save(120, state.tensors(), state.metadata()); saver.wait();
+//   CheckpointSaver saver(group, CheckpointStore("run"), options);
+//   saver.save(120, state.tensors(), state.metadata());
+//   saver.wait();
 //
-// A save that fails anywhere (disk full, a rank gone) is a warning of rank 0,
-// counted; the last good checkpoint stays and the training goes on. One save at
-// a time: the next waits for it. save() and wait() are collective.
+// Memory, while a save is under way: a copy of the state over the number of
+// ranks. A save that fails anywhere (disk full, a rank gone) is a warning of
+// rank 0, counted; the last good checkpoint stays and the training goes on. One
+// save at a time: the next waits for it. save() and wait() are collective.
 
 #include <atomic>
 #include <chrono>

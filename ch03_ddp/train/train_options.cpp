@@ -149,6 +149,10 @@ void TrainAppOptions::check_files(bool writes) const {
   if (paced && !train.checkpoints.folder.empty()) {
     throw UsageError("--paced saves no checkpoints");
   }
+  train.checkpoints.check();
+  if (!train.checkpoints.folder.empty()) {
+    const CheckpointStore made(train.checkpoints.folder);
+  }
   if (!windows_out.empty() && !paced) {
     throw UsageError("--windows-out belongs to --paced");
   }

@@ -36,8 +36,9 @@ struct TrainAppOptions {
   std::string to_string(std::uint64_t seed) const;
   TrainOptions options(std::uint64_t seed) const;
   intro::TextCorpusOptions corpus(std::uint64_t seed) const;
-  // What would fail after the training fails before it, on the rank that
-  // writes: UsageError.
+  // What would fail after the training fails before it: UsageError for files
+  // that this rank, if it `writes`, cannot write. Makes the checkpoints'
+  // folder.
   void check_files(bool writes) const;
 
  private:

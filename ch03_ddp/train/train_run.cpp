@@ -17,6 +17,7 @@
 #include "ch03_ddp/train/bigram.h"
 #include "ch03_ddp/train/fashion_task.h"
 #include "common/errors.h"
+#include "common/fnv1a.h"
 #include "common/report.h"
 #include "common/safetensors.h"
 #include "common/timer.h"
@@ -151,8 +152,13 @@ TrainRun train_decoder(ProcessGroup& group, const intro::TokenCorpus& corpus,
                            {.microbatches = options.trainer.microbatches,
                             .samples = options.microbatch_size},
                            device);
+  TrainOptions named = options;
+  const std::vector<std::int32_t>& tokens = corpus.tokens();
+  named.checkpoints.config["tokens"] = fmt::format(
+      "{:016x}", fnv1a({reinterpret_cast<const char*>(tokens.data()),
+                        tokens.size() * sizeof tokens[0]}));
   TrainRun run =
-      train(group, task, decoder.parameters(), options, after_step, trace);
+      train(group, task, decoder.parameters(), named, after_step, trace);
   if (!run.checkpoints.stopped_by.empty()) return run;
   const std::int64_t held_back =
       options.validation_windows / options.microbatch_size;
