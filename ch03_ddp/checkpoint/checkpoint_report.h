@@ -20,7 +20,7 @@ namespace dai::ddp {
 
 struct CheckpointContents {
   std::filesystem::path path;
-  std::string damage;                // what is wrong with it; empty: whole
+  std::string damage = {};           // what is wrong with it; empty: whole
   CheckpointManifest manifest = {};  // empty where that is what is wrong
   std::int64_t elements = 0, bytes = 0, shards = 0;
 
