@@ -69,7 +69,7 @@ class FashionMnistTest : public testing::Test {
       EXPECT_THAT(line, testing::HasSubstr((dir_ / file).string()));
       EXPECT_THAT(line, testing::HasSubstr(why));
       EXPECT_THAT(line, testing::HasSubstr("dataset-fashion-mnist"));
-      EXPECT_THAT(line, testing::HasSubstr("--data DIR"));
+      EXPECT_THAT(line, testing::HasSubstr("name its folder"));
       EXPECT_EQ(line.find('\n'), line.npos);
     }
   }
