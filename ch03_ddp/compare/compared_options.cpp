@@ -84,6 +84,17 @@ std::vector<std::string> names_in(const std::string& flag,
   return names;
 }
 
+void check_validation_windows(std::int64_t windows,
+                              std::int64_t microbatch_size, int ranks) {
+  const std::int64_t share = microbatch_size * ranks;
+  if (windows < share || windows % share != 0) {
+    throw UsageError(fmt::format(
+        "{} validation windows: a multiple of {} is expected, {} a microbatch "
+        "on {} ranks",
+        windows, share, microbatch_size, ranks));
+  }
+}
+
 void require_held_back(const intro::TokenCorpus& corpus, std::int64_t windows) {
   const std::int64_t held_back =
       corpus.windows(intro::CorpusSplit::kValidation);

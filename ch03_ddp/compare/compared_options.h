@@ -42,6 +42,9 @@ struct ComparedOptions {
 // "a,b,c". UsageError for a name twice.
 std::vector<std::string> names_in(const std::string& flag,
                                   const std::string& text);
+// UsageError unless the ranks can share them in whole microbatches.
+void check_validation_windows(std::int64_t windows,
+                              std::int64_t microbatch_size, int ranks);
 // UsageError where fewer are held back: they would come again.
 void require_held_back(const intro::TokenCorpus& corpus, std::int64_t windows);
 

@@ -57,13 +57,7 @@ void CompareExchangesOptions::check(int ranks) const {
                       sync.powersgd.start_iter, training.steps));
     }
   }
-  const std::int64_t share = training.microbatch_size * ranks;
-  if (validation_windows < share || validation_windows % share != 0) {
-    throw UsageError(fmt::format(
-        "{} validation windows: a multiple of {} is expected, {} a microbatch "
-        "on {} ranks",
-        validation_windows, share, training.microbatch_size, ranks));
-  }
+  check_validation_windows(validation_windows, training.microbatch_size, ranks);
 }
 
 ExchangeTable compare_exchanges(ProcessGroup& group,

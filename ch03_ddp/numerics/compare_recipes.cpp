@@ -64,13 +64,7 @@ void CompareRecipesOptions::check(int ranks) const {
         "an overflow in step {} on rank {}, of {} steps and {} ranks",
         overflow.step + 1, overflow.rank, training.steps, ranks));
   }
-  const std::int64_t share = training.microbatch_size * ranks;
-  if (validation_windows < share || validation_windows % share != 0) {
-    throw UsageError(fmt::format(
-        "{} validation windows: a multiple of {} is expected, {} a microbatch "
-        "on {} ranks",
-        validation_windows, share, training.microbatch_size, ranks));
-  }
+  check_validation_windows(validation_windows, training.microbatch_size, ranks);
 }
 
 RecipeTable compare_recipes(ProcessGroup& group,
