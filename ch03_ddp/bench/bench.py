@@ -6,14 +6,19 @@ Same weights, same windows of the same text, global batch 8 x 128, two ranks of
 one thread each, AdamW in one fused pass on both sides, gradients clipped at
 norm 1. All programs are started first and then take turns, a few steps each,
 so that what slows the machine slows them alike. After each turn all must have
-the same loss, or there is no result. A ratio is theirs / ours of the medians
-over all turns, above 1 where ours is better. Memory is rank 0's at its peak, of
+the same loss, or there is no result. Then all begin anew: where a process lies
+in memory makes it up to 2 % faster or slower for as long as it lives, so that a
+sample is a start, by the median of its turns. A ratio is theirs / ours of the
+medians over all starts, above 1 where ours is better. Ours keeps the memory it
+has freed (common/allocator.h) and PyTorch does not; `kept` in a row's name is
+PyTorch told to, by glibc's tunables. Memory is rank 0's at its peak, of
 programs of its own, seven pairs that begin anew. Weak scaling compares a rank
 alone with two, the same microbatch each: 1 would be perfect. Strong scaling
 compares a rank that does all of it with two that share it: ours is twice the
-time of two, and 1 would be perfect again. Four ranks have half a core each.
-Tuned buckets are ch03_bucket_explorer's choice for two nodes joined by 4 Gbit/s
-(scripts/vcluster), against PyTorch's default sizes, both ours.
+time of two, and 1 would be perfect again. watch_step_vs_off is the step that the
+doctor watches: what is missing to 1 is its price. Four ranks have half a core
+each. Tuned buckets are ch03_bucket_explorer's choice for two nodes joined by 4
+Gbit/s (scripts/vcluster), against PyTorch's default sizes, both ours.
 
   scripts/book bench ch03 --json FILE        (sets up the peer and builds)
 """
@@ -35,6 +40,9 @@ from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
 MODEL, GLOBAL_BATCH, WINDOW, RANKS = "bench-9m", 8, 128, 2
 BATCH = GLOBAL_BATCH // RANKS
 WARMUP = 4
+# What common/allocator.h tells malloc from within.
+KEPT = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:"
+                          "glibc.malloc.trim_threshold=1073741824"}
 # Float32 sums in other orders: what remains after some fifty steps.
 SAME_LOSS = 1e-3
 
@@ -48,8 +56,10 @@ def free_port():
 class Program:
     """Ranks that train as many steps as a line on rank 0's stdin says."""
 
-    def __init__(self, label, command, ranks=RANKS):
-        self.label, self.command, self.ranks = label, command, ranks
+    def __init__(self, label, command, ranks=RANKS, variables=()):
+        self.label, self.ranks = label, ranks
+        self.command = [f"{k}={v}" for k, v in dict(variables).items()]
+        self.command += command
         port = str(free_port())
         self.processes = []
         for rank in range(ranks):
@@ -57,7 +67,7 @@ class Program:
                 os.environ, OMP_NUM_THREADS="1", RANK=str(rank),
                 LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks),
                 LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port)
+                MASTER_PORT=port, **dict(variables))
             self.processes.append(subprocess.Popen(
                 command, cwd=ROOT, env=environment, text=True,
                 stdin=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
@@ -121,14 +131,21 @@ class Company:
     def __init__(self):
         self.programs = {}
 
-    def start(self, key, label, command, ranks=RANKS):
+    def start(self, key, label, command, ranks=RANKS, variables=()):
         begun = time.time()
-        program = self.programs[key] = Program(label, command, ranks)
+        program = self.programs[key] = Program(label, command, ranks,
+                                               variables)
         sizes = program.answer()["decoder"] if "--rung" in command else None
         program.train(WARMUP, keep=False)
         print(f"{label}: ready after {time.time() - begun:.0f} s",
               file=sys.stderr)
         return sizes
+
+    def start_in_turn(self, first, programs):
+        """`programs` are what start() takes; another one is first each time."""
+        at = first % len(programs)
+        for words in programs[at:] + programs[:at]:
+            self.start(*words)
 
     def take_turns(self, turns, steps, unlike=()):
         """`unlike`: those whose global batch is another one."""
@@ -148,37 +165,60 @@ class Company:
             program.end()
 
 
-def against_pytorch(build, windows, turns, steps):
+def against_pytorch(build, windows, turns, steps, start):
     company = Company()
     sizes = company.start(
         "gloo", "ours, naive rung, gloo",
         ours(build, "naive", "gloo", "--windows-out", windows, "--steps",
              str(WARMUP + turns * steps)))
-    company.start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
-    company.start("fused", "ours, fused rung, dai",
-                  ours(build, "fused", "dai"))
-    for mode in ("eager", "compile"):
-        company.start(mode, f"pytorch {mode}, gloo",
-                      peer(mode, sizes, windows))
-    company.start("alone", "ours, naive rung, one rank",
-                  ours(build, "naive", "gloo", microbatches=1), 1)
+    eager = peer("eager", sizes, windows)
+    company.start_in_turn(start, [
+        ("dai", "ours, naive rung, dai", ours(build, "naive", "dai")),
+        ("fused", "ours, fused rung, dai", ours(build, "fused", "dai")),
+        ("watched", "ours, naive rung, dai, --watch",
+         ours(build, "naive", "dai", "--watch")),
+        ("eager", "pytorch eager, gloo", eager),
+        ("kept", "pytorch eager, gloo, freed memory kept", eager, RANKS, KEPT),
+        ("compile", "pytorch compile, gloo", peer("compile", sizes, windows)),
+        ("alone", "ours, naive rung, one rank",
+         ours(build, "naive", "gloo", microbatches=1), 1)])
     company.take_turns(turns, steps, unlike=("alone",))
-    return company.programs, sizes
+    return company.programs
 
 
-def of_more_and_fewer_ranks(build, sizes, windows, turns, steps):
+def of_more_and_fewer_ranks(build, windows, turns, steps, start):
     company = Company()
-    company.start("dai", "ours, naive rung, dai", ours(build, "naive", "dai"))
-    company.start("whole", "ours, naive rung, one rank with the global batch",
-                  ours(build, "naive", "gloo"), 1)
+    sizes = company.start("dai", "ours, naive rung, dai",
+                          ours(build, "naive", "dai"))
     quarter = GLOBAL_BATCH // 4
-    company.start("gloo4", "ours, naive rung, gloo, four ranks",
-                  ours(build, "naive", "gloo", microbatches=4, batch=quarter),
-                  4)
-    company.start("eager4", "pytorch eager, gloo, four ranks",
-                  peer("eager", sizes, windows, quarter), 4)
+    company.start_in_turn(start, [
+        ("whole", "ours, naive rung, one rank with the global batch",
+         ours(build, "naive", "gloo"), 1),
+        ("gloo4", "ours, naive rung, gloo, four ranks",
+         ours(build, "naive", "gloo", microbatches=4, batch=quarter), 4),
+        ("eager4", "pytorch eager, gloo, four ranks",
+         peer("eager", sizes, windows, quarter), 4)])
     company.take_turns(turns, steps)
     return company.programs
+
+
+class Measured:
+    """A program over all its starts: a median of each."""
+
+    def __init__(self, program):
+        self.label, self.command, self.starts = (program.label,
+                                                 program.command, [])
+
+
+def over_starts(starts, begin):
+    """`begin(start)` runs a company; by key what each start has measured."""
+    all_of_them = {}
+    for start in range(starts):
+        print(f"start {start + 1}/{starts}", file=sys.stderr)
+        for key, program in begin(start).items():
+            measured = all_of_them.setdefault(key, Measured(program))
+            measured.starts.append(statistics.median(program.turns))
+    return all_of_them
 
 
 def peak_memory(label, command, runs=7):
@@ -243,7 +283,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json")
     parser.add_argument("--show", metavar="FILE", help="print rows, no more")
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--starts", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=2, help="of a start")
     parser.add_argument("--steps", type=int, default=5, help="of a turn")
     a = parser.parse_args()
     if a.show:
@@ -251,13 +292,15 @@ def main():
         return
     if not a.json:
         parser.error("--json FILE or --show FILE")
-    if a.turns < 7:
-        parser.error("fewer than 7 turns are no result")
+    if a.starts < 7:
+        parser.error("fewer than 7 starts are no result")
     open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
     build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
     windows = str(build / "ch03_bench_windows.i32")
-    programs, sizes = against_pytorch(build, windows, a.turns, a.steps)
-    others = of_more_and_fewer_ranks(build, sizes, windows, a.turns, a.steps)
+    programs = over_starts(a.starts, lambda start: against_pytorch(
+        build, windows, a.turns, a.steps, start))
+    others = over_starts(a.starts, lambda start: of_more_and_fewer_ranks(
+        build, windows, a.turns, a.steps, start))
     versions = json.loads(subprocess.check_output(
         [str(ROOT / ".deps/venv/bin/python"), "-c",
          "import torch, json, sys; print(json.dumps({'torch': "
@@ -266,25 +309,27 @@ def main():
 
     def step(name, us, theirs):
         us, theirs = programs[us], programs[theirs]
-        return row(name, "training step", "ms", us, theirs, us.turns,
-                   theirs.turns, versions)
+        return row(name, "training step", "ms", us, theirs, us.starts,
+                   theirs.starts, versions)
     rows = [step("ddp_step_2r_gloo_vs_pytorch", "gloo", "eager"),
             step("ddp_step_2r_dai_vs_pytorch", "dai", "eager"),
+            step("ddp_step_2r_dai_vs_pytorch_kept", "dai", "kept"),
             step("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
             step("ddp_step_2r_fused_vs_compile", "fused", "compile"),
-            step("ddp_weak_scaling_2r", "dai", "alone")]
+            step("ddp_weak_scaling_2r", "dai", "alone"),
+            step("watch_step_vs_off", "watched", "dai")]
     dai, whole = others["dai"], others["whole"]
     rows.append(row("ddp_strong_scaling_2r", "training step times ranks", "ms",
-                    dai, whole, [RANKS * ms for ms in dai.turns], whole.turns,
-                    versions))
+                    dai, whole, [RANKS * ms for ms in dai.starts],
+                    whole.starts, versions))
     rows.append(row("ddp_step_4r_gloo_vs_pytorch", "training step", "ms",
-                    others["gloo4"], others["eager4"], others["gloo4"].turns,
-                    others["eager4"].turns, versions, ranks=4))
+                    others["gloo4"], others["eager4"], others["gloo4"].starts,
+                    others["eager4"].starts, versions, ranks=4))
     rows.append(row(
         "ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
         programs["gloo"], programs["eager"],
         peak_memory("ours, naive rung, gloo", ours(build, "naive", "gloo")),
-        peak_memory("pytorch eager, gloo", peer("eager", sizes, windows)),
+        peak_memory("pytorch eager, gloo", programs["eager"].command),
         versions))
     rows.append(tuned_row(build, versions))
     with open(a.json + ".new", "w", encoding="utf-8") as file:

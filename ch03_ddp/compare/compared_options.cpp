@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ch01_intro/first_run/same_tokens.h"
+#include "common/allocator.h"
 #include "common/errors.h"
 #include "common/torch/device.h"
 #include "common/torch/distributed_trace.h"
@@ -120,6 +121,7 @@ Stage set_stage(App& app, const ComparedOptions& options,
       told);
   intro::require_same_tokens(group, corpus->tokens());
   set_deterministic_threads();
+  keep_freed_memory();
   if (app.tracing()) group.add_observer(make_trace_observer(app.trace()));
   app.print(fmt::format("{}: {} on {}\n{}\n\n", app_name, group.description(),
                         describe_device(group.device()), told));

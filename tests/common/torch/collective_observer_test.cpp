@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/torch/collective_observer.h"
+#include "common/collective_observer.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
