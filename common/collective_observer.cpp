@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/torch/collective_observer.h"
+#include "common/collective_observer.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -49,6 +49,8 @@ class RankStatusObserver : public CollectiveObserver {
 
 }  // namespace
 
+thread_local const std::string* CallSubject::current_ = nullptr;
+
 std::string CollectiveEvent::label() const {
   return fmt::format("{} #{}", op, sequence);
 }
@@ -68,6 +70,7 @@ std::string CollectiveEvent::to_string() const {
     details.push_back(peer < 0 ? "from any rank"
                                : fmt::format("from rank {}", peer));
   }
+  if (!subject.empty()) details.push_back(subject);
   if (!where.empty()) details.push_back(fmt::format("at {}", where));
   if (details.empty()) return label();
   return fmt::format("{} ({})", label(), fmt::join(details, ", "));

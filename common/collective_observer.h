@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -39,23 +40,52 @@ struct CollectiveEvent {
   int peer = -1;                    // of send and recv; -1: any
   int tag = 0;                      // of send and recv
   std::string where;  // "trainer.cpp:81" when a helper was called, or empty
+  std::string
+      subject;  // "bucket 2: 31 parameters, model.layers.3...", or empty
 
   bool is_message() const { return op == "send" || op == "recv"; }
   std::string label() const;      // "all_reduce #17"
   std::string to_string() const;  // "all_reduce #17 (float32[16384], sum)"
 };
 
-// Callbacks must be quick and must not throw. on_begin comes from the thread
-// that issues the collective, before it is issued. on_end comes once, from
+// Callbacks must be quick. on_begin comes from the thread that issues the
+// collective, before it is issued; it may throw CallRefused, and nothing else:
+// the collective is then not issued, and whoever waits for it gets that
+// exception. on_end must not throw. It comes once, from
 // the backend's thread, when the result is there (for CUDA: when NCCL has
 // finished on the device); for Gloo's send, recv and reduce_scatter, which
 // end in wait(), from the waiting thread. `error` is null or what went wrong.
 // Several collectives may overlap.
+// Subject of the barrier with which a ProcessGroup ends.
+inline const std::string kGroupEnds = "the group's end";
+
+class CallRefused : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 class CollectiveObserver {
  public:
   virtual ~CollectiveObserver() = default;
   virtual void on_begin(const CollectiveEvent&) {}
   virtual void on_end(const CollectiveEvent&, std::exception_ptr /*error*/) {}
+};
+
+// What the collectives that this thread issues in its lifetime carry, for
+// messages: CollectiveEvent::subject. The text must outlive it.
+class CallSubject {
+ public:
+  explicit CallSubject(const std::string& subject) : before_(current_) {
+    current_ = &subject;
+  }
+  ~CallSubject() { current_ = before_; }
+  CallSubject(const CallSubject&) = delete;
+  CallSubject& operator=(const CallSubject&) = delete;
+  static std::string current() { return current_ ? *current_ : std::string(); }
+
+ private:
+  const std::string* const before_;
+  static thread_local const std::string* current_;
 };
 
 // Writes the rank's state to the launcher's status file (common/rank_status.h):

@@ -195,6 +195,8 @@ def main():
     files = args.files or (
         glob.glob(os.path.join(args.root, "README.md"))
         + sorted(glob.glob(os.path.join(args.root, "ch*", "README.md")))
+        + sorted(glob.glob(os.path.join(args.root, "ch*",
+                                        "TROUBLESHOOTING.md")))
         + glob.glob(os.path.join(args.root, "scripts", "README.md")))
     seen = wrong = 0
     for path in files:

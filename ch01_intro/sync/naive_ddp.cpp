@@ -27,6 +27,7 @@ SyncTimes NaiveDdp::finish_step() {
     group_->barrier();
     times.wait_ms = clock.lap_ms();
     for (const auto& parameter : parameters_) {
+      const CallSubject subject(parameter.name);  // for messages
       group_->all_reduce(parameter.tensor.grad(), ReduceOp::kSum);
     }
     times.wire_ms = clock.lap_ms();

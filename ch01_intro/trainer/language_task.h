@@ -37,6 +37,7 @@ class LanguageTask : public TrainingTask {
   std::int64_t tokens_in_step(std::int64_t step) override;
   void load(std::int64_t step, std::int64_t id) override;
   TokenLoss loss() override;
+  at::Tensor loaded() const override { return inputs_; }
 
   // What was loaded last: [samples, window] int64, on the device.
   const at::Tensor& inputs() const { return inputs_; }

@@ -8,8 +8,10 @@
 
 #include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/first_run/same_tokens.h"
+#include "ch03_ddp/doctor/flight_recorder.h"
 #include "ch03_ddp/train/paced_ddp.h"
 #include "ch03_ddp/train/train_options.h"
+#include "common/allocator.h"
 #include "common/app.h"
 #include "common/errors.h"
 #include "common/progress.h"
@@ -55,6 +57,28 @@ void run_paced(dai::App& app, dai::ProcessGroup& group,
   app.check("steps missing of the first", steps > 0 ? 0 : 1, 0);
 }
 
+// A training that the doctor watches; null: nobody does.
+template <typename Train>
+auto watched(dai::App& app, const TrainAppOptions& given, Watch* watch,
+             Train train) {
+  const auto record = [&] {
+    if (given.flight_recorder.empty()) return;
+    write_flight_recorder(
+        given.flight_recorder, watch->calls(),
+        {.rank = app.launch().rank, .ranks = app.launch().world_size});
+  };
+  if (!watch) return train();
+  try {
+    auto result = train();
+    record();
+    return result;
+  } catch (const std::exception& error) {
+    watch->tell_failure(error.what());
+    record();
+    throw;
+  }
+}
+
 void run(dai::App& app, const TrainAppOptions& given) {
   TrainOptions options;
   std::optional<dai::intro::TokenCorpus> corpus;
@@ -77,10 +101,13 @@ void run(dai::App& app, const TrainAppOptions& given) {
       given.to_string(app.seed()));
   if (corpus) dai::intro::require_same_tokens(group, corpus->tokens());
   dai::set_deterministic_threads();
+  dai::keep_freed_memory();
   if (app.tracing()) group.add_observer(dai::make_trace_observer(app.trace()));
   app.print(fmt::format("ch03_ddp_train: {} on {}\n{}\n\n", group.description(),
                         dai::describe_device(group.device()),
                         given.to_string(app.seed())));
+  std::optional<Watch> watch;
+  if (given.watch) options.watch = &watch.emplace(group, app.launch());
   if (given.paced) return run_paced(app, group, *corpus, options, given);
   dai::Progress progress("train", options.trainer.schedule.total_steps,
                          app.is_rank0());
@@ -89,9 +116,10 @@ void run(dai::App& app, const TrainAppOptions& given) {
                                                step.loss, exposed_ms));
   };
   dai::Trace* const trace = app.tracing() ? &app.trace() : nullptr;
-  const TrainRun result =
-      corpus ? train_decoder(group, *corpus, options, show, trace)
-             : train_fashion(group, pictures, test, options, show, trace);
+  const TrainRun result = watched(app, given, options.watch, [&] {
+    return corpus ? train_decoder(group, *corpus, options, show, trace)
+                  : train_fashion(group, pictures, test, options, show, trace);
+  });
   app.print(result.to_string() + "\n");
   prove(app, result, given.is_text());
   for (const auto& [name, value] : result.metrics()) app.metric(name, value);

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "ch03_ddp/exchange/bucket_subject.h"
+
 namespace dai::ddp {
 
 BucketSender::BucketSender(std::vector<NamedParameter> parameters,
@@ -45,6 +47,8 @@ void BucketSender::send(std::size_t bucket) {
     }
     ready.gradients.push_back(buckets_->view(parameter));
   }
+  const std::string subject = bucket_subject(ready, parameters_);
+  const CallSubject what(subject);
   exchange_->start(std::move(ready));
 }
 

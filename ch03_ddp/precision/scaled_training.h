@@ -38,6 +38,7 @@ class ScaledTask : public intro::TrainingTask {
     inner_.load(step, id);
   }
   intro::TokenLoss loss() override;
+  at::Tensor loaded() const override { return inner_.loaded(); }
 
  private:
   intro::TrainingTask& inner_;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch03_ddp/reducer/exchange_hook.h"
 
+#include "ch03_ddp/exchange/bucket_subject.h"
+
 namespace dai::ddp {
 
 ExchangeHook::ExchangeHook(const std::vector<intro::NamedParameter>& parameters,
                            BucketExchange& exchange, double divisor)
-    : exchange_(exchange), divisor_(divisor) {
+    : parameters_(parameters), exchange_(exchange), divisor_(divisor) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     index_of_[parameters[i].tensor.unsafeGetTensorImpl()] = i;
   }
@@ -32,7 +34,11 @@ c10::intrusive_ptr<c10::ivalue::Future> ExchangeHook::runHook(
                           c10::make_intrusive<c10::ivalue::Future>(
                               c10::TensorType::get(), std::move(devices)));
   auto future = under_way_.back().second;
-  exchange_.start(std::move(ready));
+  {
+    const std::string subject = bucket_subject(ready, parameters_);
+    const CallSubject what(subject);
+    exchange_.start(std::move(ready));
+  }
   if (last) {
     exchange_.finish();
     for (auto& [flat, done] : under_way_) {

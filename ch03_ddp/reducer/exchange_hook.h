@@ -38,6 +38,7 @@ class ExchangeHook : public c10d::CommHookInterface {
   void set_microbatch(std::int64_t id) { microbatch_ = id; }
 
  private:
+  const std::vector<intro::NamedParameter> parameters_;
   BucketExchange& exchange_;
   const double divisor_;
   std::int64_t microbatch_ = 0;

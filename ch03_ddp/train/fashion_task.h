@@ -35,6 +35,7 @@ class FashionTask : public intro::TrainingTask {
   std::int64_t tokens_in_step(std::int64_t step) override;
   void load(std::int64_t step, std::int64_t id) override;
   intro::TokenLoss loss() override;
+  at::Tensor loaded() const override { return images_; }
 
  private:
   const FashionCnn& cnn_;

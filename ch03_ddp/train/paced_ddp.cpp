@@ -6,12 +6,14 @@
 
 #include <istream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <ostream>
 #include <string>
 
 #include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/decoder/decoder.h"
 #include "ch01_intro/trainer/language_task.h"
+#include "ch03_ddp/doctor/watched_training.h"
 #include "common/errors.h"
 #include "common/timer.h"
 #include "common/torch/process_group.h"
@@ -69,7 +71,17 @@ std::int64_t serve_paced_ddp(ProcessGroup& group,
       make_sync(options.sync, options.exchange, decoder.parameters(),
                 trainer_options.microbatches, group);
   intro::WholeParameters view(decoder.parameters());
-  intro::Trainer trainer(task, *sync, view, &group, trainer_options, device);
+  Watch* const watch = options.watch;
+  std::optional<WatchedTask> watched_task;
+  std::optional<WatchedSync> watched_sync;
+  if (watch) {
+    watched_task.emplace(task, *watch, decoder.parameters());
+    watched_sync.emplace(*sync, *watch);
+  }
+  intro::Trainer trainer(
+      watch ? static_cast<intro::TrainingTask&>(*watched_task) : task,
+      watch ? static_cast<intro::GradientSync&>(*watched_sync) : *sync, view,
+      &group, trainer_options, device);
   const bool speaks = group.rank() == 0;
   const intro::DecoderConfig& config = decoder.config();
   if (speaks) {
@@ -79,7 +91,11 @@ std::int64_t serve_paced_ddp(ProcessGroup& group,
         {"kv_heads", config.kv_heads},     {"ffn", config.ffn}};
     out << nlohmann::ordered_json{{"decoder", sizes}}.dump() << std::endl;
   }
-  while (const std::int64_t steps = steps_asked_for(group, in)) {
+  const auto asked = [&] {
+    if (watch) watch->enter("paused");
+    return steps_asked_for(group, in);
+  };
+  while (const std::int64_t steps = asked()) {
     nlohmann::json answer;
     for (std::int64_t i = 0; i < steps; ++i) {
       const WallTimer wall;

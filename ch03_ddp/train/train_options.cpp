@@ -60,6 +60,12 @@ void TrainAppOptions::declare(OptionSet& set) {
           "and those of steps that it divides; 0: none", /*min=*/0);
   set.add_flag("--save-in-the-foreground", save_in_the_foreground,
                "training waits until a checkpoint is on the disk");
+  set.add_flag("--watch", watch,
+               "the doctor (ch03_ddp/doctor/watch.h) watches: who holds the "
+               "others up, and why");
+  set.add("--flight-recorder", flight_recorder,
+          "with --watch: a folder for each rank's calls, for PyTorch's "
+          "fr_trace");
   set.add_flag("--paced", paced,
                "train as many steps as each line on rank 0's stdin says and "
                "print their times: for side-by-side measurements");
@@ -148,6 +154,9 @@ void TrainAppOptions::check_files(bool writes) const {
   if (paced && !is_text()) throw UsageError("--paced trains on --task text");
   if (paced && !train.checkpoints.folder.empty()) {
     throw UsageError("--paced saves no checkpoints");
+  }
+  if (!flight_recorder.empty() && !watch) {
+    throw UsageError("--flight-recorder belongs to --watch");
   }
   train.checkpoints.check();
   if (!train.checkpoints.folder.empty()) {

@@ -26,6 +26,8 @@ struct TrainAppOptions {
   double learning_rate = 0;
   bool paced = false;
   bool save_in_the_foreground = false;
+  bool watch = false;
+  std::string flight_recorder;
   std::string windows_out;
   TrainOptions train;
   DistributedOptions distributed;

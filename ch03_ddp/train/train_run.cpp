@@ -12,6 +12,7 @@
 #include "ch01_intro/trainer/language_task.h"
 #include "ch03_ddp/compare/agreement.h"
 #include "ch03_ddp/compare/compared_options.h"
+#include "ch03_ddp/doctor/watched_training.h"
 #include "ch03_ddp/ladder/timed_sync.h"
 #include "ch03_ddp/precision/scaled_training.h"
 #include "ch03_ddp/train/bigram.h"
@@ -64,10 +65,17 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
   ScaledTask scaled_task(task, scaler);
   ScaledSync scaled_sync(timed, scaler, parameters);
   intro::WholeParameters view(parameters);
-  intro::Trainer trainer(
-      scales ? scaled_task : task,
-      scales ? static_cast<intro::GradientSync&>(scaled_sync) : timed, view,
-      &group, options.trainer, group.device(), /*ledger=*/nullptr, trace);
+  intro::TrainingTask* its_task = scales ? &scaled_task : &task;
+  intro::GradientSync* its_sync = &timed;
+  if (scales) its_sync = &scaled_sync;
+  std::optional<WatchedTask> watched_task;
+  std::optional<WatchedSync> watched_sync;
+  if (options.watch) {
+    its_task = &watched_task.emplace(*its_task, *options.watch, parameters);
+    its_sync = &watched_sync.emplace(*its_sync, *options.watch);
+  }
+  intro::Trainer trainer(*its_task, *its_sync, view, &group, options.trainer,
+                         group.device(), /*ledger=*/nullptr, trace);
   TrainingState state(parameters, trainer, scales ? &scaler : nullptr,
                       options.checkpoints.config);
   std::optional<RunCheckpoints> checkpoints;
@@ -88,9 +96,11 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
     hidden.push_back(line.hidden());
     run.wire_bytes = line.wire_bytes();
     if (after_step) after_step(result, line.exposed_ms());
+    if (options.watch) options.watch->enter("save");
     if (checkpoints && !checkpoints->after_step(result)) break;
   }
   run.seconds = timer.seconds();
+  if (options.watch) options.watch->end_steps();
   if (checkpoints) {
     checkpoints->finish();
     run.checkpoints = checkpoints->report();

@@ -24,6 +24,7 @@
 #include "ch01_intro/fashion_mnist.h"
 #include "ch01_intro/trainer/trainer.h"
 #include "ch03_ddp/checkpoint/run_checkpoints.h"
+#include "ch03_ddp/doctor/watch.h"
 #include "ch03_ddp/ladder/make_sync.h"
 
 namespace dai::ddp {
@@ -40,6 +41,7 @@ struct TrainOptions {
   const intro::DecoderOps* ops = intro::DecoderPartsOptions{}.ops;
   std::string save;  // a safetensors file for rank 0's weights; empty: none
   CheckpointOptions checkpoints;
+  Watch* watch = nullptr;  // none
 
   void check(int ranks) const;  // throws UsageError
 };

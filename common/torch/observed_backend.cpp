@@ -85,6 +85,7 @@ CollectiveEvent ObservedBackend::event(const char* op, const Tensors& tensors,
   if (reduce_op) event.reduce_op = reduce_op_name(*reduce_op);
   event.root = static_cast<int>(root);
   event.where = where_;
+  event.subject = CallSubject::current();
   return event;
 }
 
@@ -110,10 +111,13 @@ ObservedBackend::WorkPtr ObservedBackend::observe(CollectiveEvent event,
   event.sequence =
       1 + (event.is_message() ? messages_ : collectives_).fetch_add(1);
   auto flight = std::make_shared<Flight>(std::move(event), list_, timeout_);
-  flight->begin();
   try {
+    flight->begin();
     return c10::make_intrusive<ObservedWork>(issue(), flight,
                                              end_of(flight->event()));
+  } catch (const CallRefused&) {
+    return c10::make_intrusive<RefusedWork>(
+        flight->event().rank, flight->end(std::current_exception()));
   } catch (...) {
     std::rethrow_exception(flight->end(std::current_exception()));
   }

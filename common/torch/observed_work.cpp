@@ -36,6 +36,12 @@ std::string short_text(std::exception_ptr error) {
 
 std::string explain_backend_error(std::exception_ptr error,
                                   std::chrono::milliseconds timeout) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CallRefused& refused) {
+    return refused.what();
+  } catch (...) {
+  }
   const std::string text = short_text(error);
   const auto says = [&](std::initializer_list<std::string_view> parts) {
     for (const auto part : parts) {
@@ -65,7 +71,14 @@ void Flight::begin() {
     std::lock_guard lock(list_->mutex);
     observers_ = list_->observers;
   }
-  for (const auto& observer : observers_) observer->on_begin(event_);
+  for (std::size_t k = 0; k < observers_.size(); ++k) {
+    try {
+      observers_[k]->on_begin(event_);
+    } catch (const CallRefused&) {
+      observers_.resize(k + 1);
+      throw;
+    }
+  }
 }
 
 std::exception_ptr Flight::end(std::exception_ptr raw) {
@@ -124,6 +137,18 @@ bool ObservedWork::wait(std::chrono::milliseconds timeout) {
 std::exception_ptr ObservedWork::exception() const {
   const auto error = inner_->exception();
   return error ? flight_->end(error) : nullptr;
+}
+
+RefusedWork::RefusedWork(int rank, std::exception_ptr error)
+    : Work(rank),
+      error_(std::move(error)),
+      future_(c10::make_intrusive<c10::ivalue::Future>(
+          c10::ListType::create(c10::TensorType::get()))) {
+  future_->setError(error_);
+}
+
+bool RefusedWork::wait(std::chrono::milliseconds) {
+  std::rethrow_exception(error_);
 }
 
 }  // namespace dai

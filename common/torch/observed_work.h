@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "common/collective_observer.h"
 #include "common/torch/c10d_compat.h"
-#include "common/torch/collective_observer.h"
 
 namespace dai {
 
@@ -84,6 +84,26 @@ class ObservedWork : public ::c10d::Work {
   const std::shared_ptr<Flight> flight_;
   bool ends_in_wait_ = false;
   c10::intrusive_ptr<c10::ivalue::Future> future_;
+};
+
+// Stands for a call that was not issued: fails where somebody waits for it.
+class RefusedWork : public ::c10d::Work {
+ public:
+  RefusedWork(int rank, std::exception_ptr error);
+
+  bool wait(std::chrono::milliseconds timeout) override;
+  c10::intrusive_ptr<c10::ivalue::Future> getFuture() override {
+    return future_;
+  }
+  bool isCompleted() override { return true; }
+  bool isSuccess() const override { return false; }
+  std::exception_ptr exception() const override { return error_; }
+  void synchronize() override { std::rethrow_exception(error_); }
+  std::vector<at::Tensor> result() override { return {}; }
+
+ private:
+  const std::exception_ptr error_;
+  const c10::intrusive_ptr<c10::ivalue::Future> future_;
 };
 
 // The backend's exception in one line without source position and stack:

@@ -183,6 +183,7 @@ void ProcessGroup::shutdown(Where where) {
     throw std::runtime_error(first_error);
   }
   try {
+    const CallSubject subject(kGroupEnds);
     barrier(where);
   } catch (...) {
     state.abandon();
@@ -222,6 +223,7 @@ void ProcessGroup::add_observer(std::shared_ptr<CollectiveObserver> observer) {
 }
 void ProcessGroup::remove_observer(
     const std::shared_ptr<CollectiveObserver>& observer) {
+  if (state_->closed) return;
   state_->backend->remove_observer(observer);
 }
 

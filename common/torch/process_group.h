@@ -34,8 +34,8 @@
 #include <string>
 #include <vector>
 
+#include "common/collective_observer.h"
 #include "common/launch_context.h"
-#include "common/torch/collective_observer.h"
 
 namespace c10d {
 class ProcessGroup;
@@ -91,6 +91,8 @@ class ProcessGroup {
   const c10::intrusive_ptr<::c10d::ProcessGroup>& c10d() const;
   const c10::intrusive_ptr<::c10d::Store>& store() const;
 
+  // The end of the group is a barrier with the subject kGroupEnds. Observers
+  // may be removed after it, too.
   void add_observer(std::shared_ptr<CollectiveObserver> observer);
   void remove_observer(const std::shared_ptr<CollectiveObserver>& observer);
 

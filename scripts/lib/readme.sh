@@ -7,8 +7,8 @@ help_refresh_readme() {
 usage: scripts/book refresh-readme [--check] [README.md ...]
 
 Runs the command of every `<!-- run: ... -->` block of README.md,
-ch*/README.md and scripts/README.md and puts its output, this machine and
-today's date below it. Only blocks of this class of machine are touched: cpu,
+ch*/README.md, ch*/TROUBLESHOOTING.md and scripts/README.md and puts its output,
+this machine and today's date below it. Only blocks of this class of machine are touched: cpu,
 or gpu (written `<!-- run class=gpu: ... -->`) where there is one.
 
   --check    change nothing: run the commands and compare, numbers masked;
