@@ -48,6 +48,15 @@ struct CollectiveEvent {
   std::string to_string() const;  // "all_reduce #17 (float32[16384], sum)"
 };
 
+// Subject of the barrier with which a ProcessGroup ends.
+inline const std::string kGroupEnds = "the group's end";
+
+// Thrown by an observer: the collective is not issued.
+class CallRefused : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // Callbacks must be quick. on_begin comes from the thread that issues the
 // collective, before it is issued; it may throw CallRefused, and nothing else:
 // the collective is then not issued, and whoever waits for it gets that
@@ -56,14 +65,6 @@ struct CollectiveEvent {
 // finished on the device); for Gloo's send, recv and reduce_scatter, which
 // end in wait(), from the waiting thread. `error` is null or what went wrong.
 // Several collectives may overlap.
-// Subject of the barrier with which a ProcessGroup ends.
-inline const std::string kGroupEnds = "the group's end";
-
-class CallRefused : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
 class CollectiveObserver {
  public:
   virtual ~CollectiveObserver() = default;

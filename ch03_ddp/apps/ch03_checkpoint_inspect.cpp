@@ -6,6 +6,7 @@
 #include "ch03_ddp/checkpoint/checkpoint_store.h"
 #include "ch03_ddp/checkpoint/example_checkpoint.h"
 #include "common/app.h"
+#include "common/errors.h"
 
 using namespace dai::ddp;
 namespace fs = std::filesystem;
@@ -18,7 +19,8 @@ struct InspectOptions {
     set.add("--checkpoint", checkpoint,
             "a checkpoint, or a run's folder of them; without it an example "
             "is made");
-    set.add("--diff", diff, "another one: in what do they differ?");
+    set.add("--diff", diff,
+            "another one, or the newest of a run: in what do they differ?");
     set.add_flag("--tensors", tensors, "a line for each tensor");
     set.preset("smoke", [] {});
     set.preset("laptop", [] {});
@@ -50,9 +52,16 @@ void inspect(dai::App& app, const InspectOptions& given) {
   app.metric("checkpoints", static_cast<double>(paths.size()));
 }
 
+// The checkpoint itself, or the newest of a run's folder.
+fs::path newest_of(const std::string& path) {
+  const std::vector<std::int64_t> steps = CheckpointStore::steps_in(path);
+  return steps.empty() ? fs::path(path)
+                       : CheckpointStore::path_of(path, steps.back());
+}
+
 void compare(dai::App& app, const InspectOptions& given) {
   const CheckpointDifferences found =
-      compare_checkpoints(given.checkpoint, given.diff);
+      compare_checkpoints(newest_of(given.checkpoint), newest_of(given.diff));
   app.print(found.to_string());
   app.check("values and tensors that differ",
             static_cast<double>(found.metadata.size() + found.tensors.size()),
@@ -84,6 +93,9 @@ int main(int argc, char** argv) {
       .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
     if (options.checkpoint.empty()) {
+      if (!options.diff.empty()) {
+        throw dai::UsageError("--diff is from what --checkpoint names");
+      }
       demonstrate(app, options);
     } else if (options.diff.empty()) {
       inspect(app, options);

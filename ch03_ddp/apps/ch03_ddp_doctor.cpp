@@ -4,7 +4,6 @@
 
 #include <regex>
 
-#include "ch03_ddp/doctor/flight_recorder.h"
 #include "ch03_ddp/doctor/watch.h"
 #include "ch03_ddp/patient/patient.h"
 #include "common/app.h"
@@ -16,7 +15,7 @@ using namespace dai::ddp;
 
 struct DoctorOptions {
   std::string fault = "skipped-call";
-  std::int64_t rank = 2;
+  std::int64_t rank = -1;
   PatientOptions patient;
   std::string flight_recorder;
   dai::DistributedOptions distributed;
@@ -24,10 +23,10 @@ struct DoctorOptions {
   void declare(dai::OptionSet& set) {
     distributed.timeout_s = 6;  // what a fault costs, after its verdict
     set.add("--fault", fault, fault_names(), "what goes wrong");
-    set.add("--rank", rank, "whose fault it is", /*min=*/0);
-    set.add("--at-step", patient.step, "when it begins", /*min=*/0);
+    set.add("--rank", rank, "whose fault it is; -1: the last", /*min=*/-1);
+    set.add("--at-step", patient.step, "when it begins", /*min=*/1);
     set.add("--steps", patient.steps, "of the training");
-    set.add("--hidden", patient.hidden, "width of the model");
+    set.add("--hidden", patient.hidden, "width of the model", /*min=*/2);
     set.add("--samples", patient.samples, "of a rank, in a step");
     set.add("--pause-s", patient.pause_s, "how long a rank is away");
     set.add("--flight-recorder", flight_recorder,
@@ -41,18 +40,6 @@ struct DoctorOptions {
   std::string to_string() const {
     return fmt::format("fault {} of rank {} at step {}, {} steps", fault, rank,
                        patient.step, patient.steps);
-  }
-  void check(int ranks) const {
-    if (rank >= ranks) {
-      throw dai::UsageError(
-          fmt::format("--rank {}: there are {} ranks", rank, ranks));
-    }
-    if (patient.step >= patient.steps) {
-      throw dai::UsageError(
-          fmt::format("--at-step {}: the training has {} "
-                      "steps",
-                      patient.step, patient.steps));
-    }
   }
 };
 
@@ -75,18 +62,16 @@ struct Outcome {
 void visit(dai::App& app, const DoctorOptions& options, Outcome& outcome) {
   dai::ProcessGroup group = dai::ProcessGroup::connect(
       app.launch(), options.distributed,
-      [&] { options.check(app.launch().world_size); }, options.to_string());
+      [&] { options.patient.check(app.launch().world_size); },
+      options.to_string());
   app.print(
       fmt::format("ch03_ddp_doctor: {} on {}\n{}\n\n", group.description(),
                   dai::describe_device(group.device()), options.to_string()));
-  Watch watch(group, app.launch());
+  Watch watch(group, app.launch(),
+              {.flight_recorder = options.flight_recorder});
   const auto leave = [&] {
     outcome.verdict = watch.verdict();
     outcome.handshake_us = watch.handshake_us();
-    if (options.flight_recorder.empty()) return;
-    write_flight_recorder(
-        options.flight_recorder, watch.calls(),
-        {.rank = app.launch().rank, .ranks = app.launch().world_size});
   };
   try {
     outcome.training = train_patient(group, watch, options.patient);
@@ -103,6 +88,7 @@ void visit(dai::App& app, const DoctorOptions& options, Outcome& outcome) {
 
 void run(dai::App& app, DoctorOptions options) {
   options.patient.fault = fault_from(options.fault);
+  if (options.rank < 0) options.rank = app.launch().world_size - 1;
   options.patient.rank = static_cast<int>(options.rank);
   options.patient.seed = app.seed();
   Outcome outcome;

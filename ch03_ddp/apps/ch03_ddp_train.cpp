@@ -8,7 +8,6 @@
 
 #include "ch01_intro/baseline/paced_steps.h"
 #include "ch01_intro/first_run/same_tokens.h"
-#include "ch03_ddp/doctor/flight_recorder.h"
 #include "ch03_ddp/train/paced_ddp.h"
 #include "ch03_ddp/train/train_options.h"
 #include "common/allocator.h"
@@ -31,7 +30,14 @@ void prove(dai::App& app, const TrainRun& run, bool text) {
     app.check("last loss / first", run.losses.back() / run.losses.front(),
               0.95);
   }
-  if (!run.checkpoints.stopped_by.empty()) return;
+  if (!run.checkpoints.stopped_by.empty()) {
+    app.check("steps that no checkpoint has",
+              static_cast<double>(
+                  run.checkpoints.steps -
+                  std::max<std::int64_t>(0, run.checkpoints.last_step)),
+              0);
+    return;
+  }
   if (app.smoke()) return;  // too short for what follows
   if (text) {
     app.check("validation loss / bigram table's",
@@ -59,22 +65,11 @@ void run_paced(dai::App& app, dai::ProcessGroup& group,
 
 // A training that the doctor watches; null: nobody does.
 template <typename Train>
-auto watched(dai::App& app, const TrainAppOptions& given, Watch* watch,
-             Train train) {
-  const auto record = [&] {
-    if (given.flight_recorder.empty()) return;
-    write_flight_recorder(
-        given.flight_recorder, watch->calls(),
-        {.rank = app.launch().rank, .ranks = app.launch().world_size});
-  };
-  if (!watch) return train();
+auto watched(Watch* watch, Train train) {
   try {
-    auto result = train();
-    record();
-    return result;
+    return train();
   } catch (const std::exception& error) {
-    watch->tell_failure(error.what());
-    record();
+    if (watch) watch->tell_failure(error.what());
     throw;
   }
 }
@@ -107,7 +102,8 @@ void run(dai::App& app, const TrainAppOptions& given) {
                         dai::describe_device(group.device()),
                         given.to_string(app.seed())));
   std::optional<Watch> watch;
-  if (given.watch) options.watch = &watch.emplace(group, app.launch());
+  if (given.watch)
+    options.watch = &watch.emplace(group, app.launch(), given.watching);
   if (given.paced) return run_paced(app, group, *corpus, options, given);
   dai::Progress progress("train", options.trainer.schedule.total_steps,
                          app.is_rank0());
@@ -116,7 +112,7 @@ void run(dai::App& app, const TrainAppOptions& given) {
                                                step.loss, exposed_ms));
   };
   dai::Trace* const trace = app.tracing() ? &app.trace() : nullptr;
-  const TrainRun result = watched(app, given, options.watch, [&] {
+  const TrainRun result = watched(options.watch, [&] {
     return corpus ? train_decoder(group, *corpus, options, show, trace)
                   : train_fashion(group, pictures, test, options, show, trace);
   });

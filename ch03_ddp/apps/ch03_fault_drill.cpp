@@ -10,7 +10,10 @@
 using namespace dai::ddp;
 namespace fs = std::filesystem;
 
-void declare(dai::OptionSet& set, DrillOptions& options, std::string& model) {
+void declare(dai::OptionSet& set, DrillOptions& options, std::string& model,
+             std::string& bin) {
+  set.add("--bin", bin,
+          "folder of dai_launch and ch03_ddp_train; empty: this program's");
   set.add("--ranks", options.ranks, "of each training", 1, 64);
   set.add("--steps", options.steps, "of each training");
   set.add("--save-every", options.save_every, "steps between checkpoints");
@@ -36,9 +39,11 @@ void declare(dai::OptionSet& set, DrillOptions& options, std::string& model) {
   preset("node8x2", "base-110m", 8, 300, 20, 5, {"--preset", "node8x2"});
 }
 
-void run(dai::App& app, DrillOptions options, const std::string& model) {
+void run(dai::App& app, DrillOptions options, const std::string& model,
+         const std::string& bin) {
   options.seed = app.seed();
-  options.bin = fs::read_symlink("/proc/self/exe").parent_path();
+  options.bin = bin.empty() ? fs::read_symlink("/proc/self/exe").parent_path()
+                            : fs::path(bin);
   options.out = fs::path(app.out_dir()) / "drill";
   options.training.insert(options.training.end(), {"--model", model});
   options.check();
@@ -64,12 +69,14 @@ void run(dai::App& app, DrillOptions options, const std::string& model) {
 
 int main(int argc, char** argv) {
   DrillOptions options;
-  std::string model;
+  std::string model, bin;
   const dai::AppSpec spec{
       .name = "ch03_fault_drill",
       .shows = "ranks are killed while they train, and nothing is lost",
       .example = "scripts/book run ch03_fault_drill",
-      .declare = [&](dai::OptionSet& set) { declare(set, options, model); }};
+      .declare = [&](dai::OptionSet& set) {
+        declare(set, options, model, bin);
+      }};
   return dai::run_app(argc, argv, spec,
-                      [&](dai::App& app) { run(app, options, model); });
+                      [&](dai::App& app) { run(app, options, model, bin); });
 }

@@ -15,17 +15,21 @@ PyTorch told to, by glibc's tunables. Memory is rank 0's at its peak, of
 programs of its own, seven pairs that begin anew. Weak scaling compares a rank
 alone with two, the same microbatch each: 1 would be perfect. Strong scaling
 compares a rank that does all of it with two that share it: ours is twice the
-time of two, and 1 would be perfect again. watch_step_vs_off is the step that the
-doctor watches: what is missing to 1 is its price. Four ranks have half a core
-each. Tuned buckets are ch03_bucket_explorer's choice for two nodes joined by 4
+time of two, and 1 would be perfect again. Four ranks have half a core each.
+watch_step_vs_off is the step that the doctor watches: what is missing to 1 is its
+price. save_stall_vs_foreground is how long training stands still for a checkpoint
+of weights and optimizer, written behind it or in front of it. Tuned buckets are ch03_bucket_explorer's choice for two nodes joined by 4
 Gbit/s (scripts/vcluster), against PyTorch's default sizes, both ours.
 
   scripts/book bench ch03 --json FILE        (sets up the peer and builds)
+
+With --parts the rows of these parts are measured anew, and FILE keeps its others.
 """
 import argparse
 import json
 import os
 import pathlib
+import shutil
 import socket
 import statistics
 import subprocess
@@ -175,8 +179,6 @@ def against_pytorch(build, windows, turns, steps, start):
     company.start_in_turn(start, [
         ("dai", "ours, naive rung, dai", ours(build, "naive", "dai")),
         ("fused", "ours, fused rung, dai", ours(build, "fused", "dai")),
-        ("watched", "ours, naive rung, dai, --watch",
-         ours(build, "naive", "dai", "--watch")),
         ("eager", "pytorch eager, gloo", eager),
         ("kept", "pytorch eager, gloo, freed memory kept", eager, RANKS, KEPT),
         ("compile", "pytorch compile, gloo", peer("compile", sizes, windows)),
@@ -188,8 +190,10 @@ def against_pytorch(build, windows, turns, steps, start):
 
 def of_more_and_fewer_ranks(build, windows, turns, steps, start):
     company = Company()
-    sizes = company.start("dai", "ours, naive rung, dai",
-                          ours(build, "naive", "dai"))
+    sizes = company.start(
+        "dai", "ours, naive rung, dai",
+        ours(build, "naive", "dai", "--windows-out", windows, "--steps",
+             str(WARMUP + turns * steps)))
     quarter = GLOBAL_BATCH // 4
     company.start_in_turn(start, [
         ("whole", "ours, naive rung, one rank with the global batch",
@@ -219,6 +223,59 @@ def over_starts(starts, begin):
             measured = all_of_them.setdefault(key, Measured(program))
             measured.starts.append(statistics.median(program.turns))
     return all_of_them
+
+
+def watched(build, turns, steps, start):
+    company = Company()
+    company.start_in_turn(start, [
+        ("off", "ours, naive rung, dai", ours(build, "naive", "dai")),
+        ("watched", "ours, naive rung, dai, --watch",
+         ours(build, "naive", "dai", "--watch"))])
+    company.take_turns(turns, steps)
+    return company.programs
+
+
+def saving(build, how, folder):
+    """The stall of a save, in ms: the median of a run's six."""
+    shutil.rmtree(folder, ignore_errors=True)
+    report = str(build / "ch03_bench_saves.json")
+    command = [str(build / "bin" / "dai_launch"), "--standalone",
+               "--nproc-per-node", str(RANKS),
+               str(build / "bin" / "ch03_ddp_train"), "--model", MODEL,
+               "--microbatches", str(RANKS), "--microbatch-size", "1",
+               "--window", str(WINDOW), "--steps", "36", "--save-every", "6",
+               "--validation-windows", "2", "--checkpoint-dir", folder,
+               "--json", report, *how]
+    # Thirty-six steps of so small a batch learn nothing that a check asks for.
+    subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL,
+                   env=dict(os.environ, OMP_NUM_THREADS="1"))
+    found = json.loads(pathlib.Path(report).read_text())["metrics"]
+    if found["checkpoints_saved"] != 6:
+        sys.exit(f"not six checkpoints: {shown(command)}")
+    return found["checkpoint_stall_ms"], command
+
+
+def save_row(build, versions, runs=7):
+    folder = str(build / "ch03_bench_saves")
+    behind, front = [], []
+    for run in range(runs):
+        for into, how in ((behind, ()), (front, ("--save-in-the-foreground",))):
+            stall, command = saving(build, how, folder)
+            into.append(stall)
+            print(f"save {run + 1}/{runs} {' '.join(how)}: stall "
+                  f"{stall:.1f} ms", file=sys.stderr)
+    shutil.rmtree(folder)
+    words = shown(command).split()
+    foreground = " ".join(words)
+    words.remove("--save-in-the-foreground")
+    return {"name": "save_stall_vs_foreground", "peer": "ours, foreground",
+            "metric": "training stands still for a checkpoint", "unit": "ms",
+            "ours": statistics.median(behind),
+            "theirs": statistics.median(front),
+            "ratio": statistics.median(front) / statistics.median(behind),
+            "ci95": bootstrap(behind, front), "samples": runs,
+            "ours_cmd": " ".join(words), "theirs_cmd": foreground,
+            "versions": versions, "threads": 1, "ranks": RANKS}
 
 
 def peak_memory(label, command, runs=7):
@@ -279,10 +336,83 @@ def show(rows):
           "thread on 2 cores")
 
 
+PARTS = ("steps", "ranks", "memory", "watch", "save", "tuned")
+
+
+class Measure:
+    """A method a part; each returns its rows."""
+
+    def __init__(self, options):
+        self.turns, self.steps_of_turn = options.turns, options.steps
+        self.starts = options.starts
+        self.build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
+        self.windows = str(self.build / "ch03_bench_windows.i32")
+        self.versions = json.loads(subprocess.check_output(
+            [str(ROOT / ".deps/venv/bin/python"), "-c",
+             "import torch, json, sys; print(json.dumps({'torch': "
+             "torch.__version__, 'python': sys.version.split()[0]}))"],
+            text=True))
+        self.versions.update(cpu=cpu_model(), date=time.strftime("%Y-%m-%d"))
+
+    def over(self, company, *words):
+        return over_starts(self.starts, lambda start: company(
+            self.build, *words, self.turns, self.steps_of_turn, start))
+
+    def step(self, name, us, theirs, factor=1, ranks=RANKS):
+        metric = "training step" + (" times ranks" if factor > 1 else "")
+        return row(name, metric, "ms", us, theirs,
+                   [factor * ms for ms in us.starts], theirs.starts,
+                   self.versions, ranks)
+
+    def steps(self):
+        of = self.over(against_pytorch, self.windows)
+        return [self.step(name, of[us], of[theirs]) for name, us, theirs in (
+            ("ddp_step_2r_gloo_vs_pytorch", "gloo", "eager"),
+            ("ddp_step_2r_dai_vs_pytorch", "dai", "eager"),
+            ("ddp_step_2r_dai_vs_pytorch_kept", "dai", "kept"),
+            ("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
+            ("ddp_step_2r_fused_vs_compile", "fused", "compile"),
+            ("ddp_weak_scaling_2r", "dai", "alone"))]
+
+    def ranks(self):
+        of = self.over(of_more_and_fewer_ranks, self.windows)
+        return [self.step("ddp_strong_scaling_2r", of["dai"], of["whole"],
+                          factor=RANKS),
+                self.step("ddp_step_4r_gloo_vs_pytorch", of["gloo4"],
+                          of["eager4"], ranks=4)]
+
+    def memory(self):
+        mine = Program("ours, naive rung, gloo",
+                       ours(self.build, "naive", "gloo", "--windows-out",
+                            self.windows, "--steps", str(WARMUP)))
+        sizes = mine.answer()["decoder"]
+        mine.end()
+        theirs = Measured(mine)
+        theirs.label = "pytorch eager, gloo"
+        theirs.command = peer("eager", sizes, self.windows)
+        us = Measured(mine)
+        us.command = ours(self.build, "naive", "gloo")
+        return [row("ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
+                    us, theirs, peak_memory(us.label, us.command),
+                    peak_memory(theirs.label, theirs.command), self.versions)]
+
+    def watch(self):
+        of = self.over(watched)
+        return [self.step("watch_step_vs_off", of["watched"], of["off"])]
+
+    def save(self):
+        return [save_row(self.build, self.versions)]
+
+    def tuned(self):
+        return [tuned_row(self.build, self.versions)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json")
     parser.add_argument("--show", metavar="FILE", help="print rows, no more")
+    parser.add_argument("--parts", default=",".join(PARTS),
+                        help="of " + ", ".join(PARTS))
     parser.add_argument("--starts", type=int, default=7)
     parser.add_argument("--turns", type=int, default=2, help="of a start")
     parser.add_argument("--steps", type=int, default=5, help="of a turn")
@@ -294,44 +424,17 @@ def main():
         parser.error("--json FILE or --show FILE")
     if a.starts < 7:
         parser.error("fewer than 7 starts are no result")
+    parts = a.parts.split(",")
+    if not set(parts) <= set(PARTS):
+        parser.error(f"--parts {a.parts}: there are {', '.join(PARTS)}")
+    before = []
+    if parts != list(PARTS):
+        before = json.loads(pathlib.Path(a.json).read_text())["rows"]
     open(a.json + ".new", "w", encoding="utf-8").close()  # before the work
-    build = ROOT / "build" / os.environ.get("DAI_PRESET", "cpu")
-    windows = str(build / "ch03_bench_windows.i32")
-    programs = over_starts(a.starts, lambda start: against_pytorch(
-        build, windows, a.turns, a.steps, start))
-    others = over_starts(a.starts, lambda start: of_more_and_fewer_ranks(
-        build, windows, a.turns, a.steps, start))
-    versions = json.loads(subprocess.check_output(
-        [str(ROOT / ".deps/venv/bin/python"), "-c",
-         "import torch, json, sys; print(json.dumps({'torch': "
-         "torch.__version__, 'python': sys.version.split()[0]}))"], text=True))
-    versions.update(cpu=cpu_model(), date=time.strftime("%Y-%m-%d"))
-
-    def step(name, us, theirs):
-        us, theirs = programs[us], programs[theirs]
-        return row(name, "training step", "ms", us, theirs, us.starts,
-                   theirs.starts, versions)
-    rows = [step("ddp_step_2r_gloo_vs_pytorch", "gloo", "eager"),
-            step("ddp_step_2r_dai_vs_pytorch", "dai", "eager"),
-            step("ddp_step_2r_dai_vs_pytorch_kept", "dai", "kept"),
-            step("ddp_step_2r_fused_vs_pytorch", "fused", "eager"),
-            step("ddp_step_2r_fused_vs_compile", "fused", "compile"),
-            step("ddp_weak_scaling_2r", "dai", "alone"),
-            step("watch_step_vs_off", "watched", "dai")]
-    dai, whole = others["dai"], others["whole"]
-    rows.append(row("ddp_strong_scaling_2r", "training step times ranks", "ms",
-                    dai, whole, [RANKS * ms for ms in dai.starts],
-                    whole.starts, versions))
-    rows.append(row("ddp_step_4r_gloo_vs_pytorch", "training step", "ms",
-                    others["gloo4"], others["eager4"], others["gloo4"].starts,
-                    others["eager4"].starts, versions, ranks=4))
-    rows.append(row(
-        "ddp_rss_2r_vs_pytorch", "peak resident memory", "MiB",
-        programs["gloo"], programs["eager"],
-        peak_memory("ours, naive rung, gloo", ours(build, "naive", "gloo")),
-        peak_memory("pytorch eager, gloo", programs["eager"].command),
-        versions))
-    rows.append(tuned_row(build, versions))
+    measure = Measure(a)
+    rows = [row for part in parts for row in getattr(measure, part)()]
+    new = {row["name"]: row for row in rows}
+    rows = [new.pop(row["name"], row) for row in before] + list(new.values())
     with open(a.json + ".new", "w", encoding="utf-8") as file:
         json.dump({"schema": 1, "rows": rows}, file, indent=1)
     os.replace(a.json + ".new", a.json)

@@ -114,15 +114,15 @@ void CheckpointSaver::wait() {
   const std::string problem = under_way_.get();
   if (problem.empty()) {
     ++saved_;
+    last_step_ = step_;
     return;
   }
   ++failed_;
   if (group_.rank() != 0) return;
-  const auto last = store_.find_newest();
   spdlog::warn(
       "no checkpoint of step {}: {}; the training goes on, {}", step_, problem,
-      last.step < 0 ? "there is none yet"
-                    : fmt::format("the last one is of step {}", last.step));
+      last_step_ < 0 ? "there is none yet"
+                     : fmt::format("the last one is of step {}", last_step_));
 }
 
 std::string CheckpointSaver::write(const Share& share) {
@@ -178,7 +178,7 @@ std::string CheckpointSaver::finish(const Share& share) {
     }
     write_manifest(store_.begin(share.step, token_), manifest);
     store_.commit(share.step, token_);
-    store_.prune(options_.keep);
+    store_.prune(share.step, options_.keep);
   } catch (const std::exception& error) {
     problem = error.what();
     store_.abandon(share.step, token_);

@@ -55,6 +55,9 @@ class CheckpointSaver {
               Metadata metadata);
   void wait();
 
+  // Steps that the newest checkpoint has, as far as this one knows; -1: none.
+  std::int64_t last_step() const { return last_step_; }
+  void set_last_step(std::int64_t step) { last_step_ = step; }
   std::int64_t saved() const { return saved_; }
   std::int64_t failed() const { return failed_; }
 
@@ -71,6 +74,7 @@ class CheckpointSaver {
   int exceptions_;
   std::int64_t saved_ = 0, failed_ = 0;
   std::int64_t step_ = 0;  // of what is under way
+  std::int64_t last_step_ = -1;
   std::atomic<bool> given_up_ = false;
   std::future<std::string> under_way_;
 };

@@ -137,8 +137,10 @@ void CheckpointStore::abandon(std::int64_t step,
   fs::remove_all(partial(step, token), ignored);
 }
 
-void CheckpointStore::prune(const KeepPolicy& keep) const {
-  const auto all = steps();
+void CheckpointStore::prune(std::int64_t newest, const KeepPolicy& keep) const {
+  std::vector<std::int64_t> all = steps();
+  // Damaged ones that were passed over may be of later steps.
+  std::erase_if(all, [&](std::int64_t step) { return step > newest; });
   for (std::size_t i = 0; i + keep.last < all.size(); ++i) {
     if (keep.every > 0 && all[i] % keep.every == 0) continue;
     // Without its manifest it is none, should this end half-way.

@@ -7,11 +7,10 @@
 //   run/.step-000180.4f1c09aa/  being written, or what a dead run left
 //
 //   CheckpointStore store("run");
-//   const Found found = store.find_newest();     // damaged ones are passed
-//   over found.path, found.step, found.damaged const auto folder =
-//   store.begin(180, token); // to be filled by all ranks store.commit(180,
-//   token);                    // rank 0, after the manifest store.prune({.last
-//   = 2, .every = 1000});
+//   FoundCheckpoint found = store.find_newest();   // passes damaged ones over
+//   path folder = store.begin(180, token);         // all ranks put files there
+//   store.commit(180, token);                      // rank 0, after the
+//   manifest store.prune(180, {.last = 2, .every = 1000});
 //
 // commit() is one rename, made durable: whoever looks finds the old state or
 // the new one. Nothing here needs torch or the other ranks. Errors: those of
@@ -72,8 +71,10 @@ class CheckpointStore {
   // A save that came to nothing.
   void abandon(std::int64_t step, const std::string& token) const;
 
-  // Removes what the policy does not keep. The newest stays in any case.
-  void prune(const KeepPolicy& keep) const;
+  // Removes what the policy does not keep of those up to step `newest`, which
+  // was just committed and stays. Later ones are damaged, or this run would
+  // have gone on from them: they do not count.
+  void prune(std::int64_t newest, const KeepPolicy& keep) const;
   // Removes what runs other than `token` have left unfinished.
   void sweep(const std::string& token) const;
 

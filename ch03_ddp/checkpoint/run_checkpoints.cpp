@@ -38,8 +38,12 @@ std::string CheckpointReport::to_string() const {
         saved, failed, intro::median(stall_ms));
   }
   if (!stopped_by.empty()) {
-    text += fmt::format("stopped by {}, with a checkpoint to go on from\n",
-                        stopped_by);
+    text += fmt::format(
+        "stopped by {}, {}\n", stopped_by,
+        last_step == steps ? "with a checkpoint to go on from"
+        : last_step < 0
+            ? "and there is no checkpoint"
+            : fmt::format("the last checkpoint is of step {}", last_step));
   }
   return text;
 }
@@ -85,7 +89,8 @@ void RunCheckpoints::resume() {
     }
   }
   state_.restore(*checkpoint);
-  report_.resumed_at = saved_step_ = state_.steps();
+  report_.resumed_at = state_.steps();
+  saver_.set_last_step(state_.steps());
   report_.resumed_from = path;
 }
 
@@ -100,16 +105,20 @@ bool RunCheckpoints::after_step(const intro::StepResult& result) {
 }
 
 void RunCheckpoints::finish() {
-  if (saved_step_ != state_.steps()) save();
   saver_.wait();
+  if (saver_.last_step() != state_.steps()) {
+    save();
+    saver_.wait();
+  }
+  report_.steps = state_.steps();
+  report_.last_step = saver_.last_step();
   report_.saved = saver_.saved();
   report_.failed = saver_.failed();
 }
 
 void RunCheckpoints::save() {
-  saved_step_ = state_.steps();
   report_.stall_ms.push_back(
-      saver_.save(saved_step_, state_.tensors(), state_.metadata()));
+      saver_.save(state_.steps(), state_.tensors(), state_.metadata()));
 }
 
 }  // namespace dai::ddp

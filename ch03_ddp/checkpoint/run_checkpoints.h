@@ -43,6 +43,8 @@ struct CheckpointReport {
   std::int64_t saved = 0, failed = 0;
   std::vector<double> stall_ms;  // of each save
   std::string stopped_by;        // a signal; empty: ran to its end
+  std::int64_t steps = 0;        // done in the end
+  std::int64_t last_step = -1;   // of the newest checkpoint; -1: none
 
   std::string to_string() const;
 };
@@ -68,7 +70,6 @@ class RunCheckpoints {
   CheckpointStore store_;
   CheckpointSaver saver_;
   StopSignal stop_;
-  std::int64_t saved_step_ = -1;
   CheckpointReport report_;
 };
 

@@ -4,20 +4,47 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
 namespace dai::ddp {
 
-std::string Call::identity() const {
-  const CollectiveEvent& e = event;
-  return fmt::format("{}|{}[{}]|{}|{}|{}|{}|{}|{}", e.op, e.dtype,
-                     fmt::join(e.shape, ","), e.tensors, e.bytes, e.reduce_op,
-                     e.root, e.where, e.subject);
+namespace {
+
+struct Field {
+  const char* name;
+  std::string value;
+};
+
+// Of the signature, the most telling first.
+std::vector<Field> fields_of(const Call& call) {
+  const CollectiveEvent& e = call.event;
+  std::vector<Field> fields{
+      {"step", fmt::format("{}", call.step)}, {"op", e.op}, {"dtype", e.dtype}};
+  if (e.op != "all_to_all") {
+    fields.push_back({"shape", fmt::format("{}", fmt::join(e.shape, ","))});
+    fields.push_back({"tensors", fmt::format("{}", e.tensors)});
+    fields.push_back({"bytes", fmt::format("{}", e.bytes)});
+  }
+  fields.push_back({"subject", e.subject});
+  fields.push_back({"reduce op", e.reduce_op});
+  fields.push_back({"root", fmt::format("{}", e.root)});
+  return fields;
 }
 
+}  // namespace
+
 std::string Call::signature() const {
-  return fmt::format("{}|{}", step, identity());
+  std::string text;
+  for (const Field& field : fields_of(*this)) text += field.value + "|";
+  return text;
+}
+
+std::string Call::identity() const {
+  Call anytime = *this;
+  anytime.step = 0;
+  return anytime.signature() + event.where;
 }
 
 std::string Call::to_string() const {
@@ -32,18 +59,10 @@ bool is_closing(const CollectiveEvent& event) {
 
 std::vector<std::string> differences(const Call& a, const Call& b) {
   std::vector<std::string> names;
-  const auto compare = [&](const char* name, const auto& x, const auto& y) {
-    if (x != y) names.emplace_back(name);
-  };
-  compare("step", a.step, b.step);
-  compare("op", a.event.op, b.event.op);
-  compare("dtype", a.event.dtype, b.event.dtype);
-  compare("shape", a.event.shape, b.event.shape);
-  compare("tensors", a.event.tensors, b.event.tensors);
-  compare("reduce op", a.event.reduce_op, b.event.reduce_op);
-  compare("root", a.event.root, b.event.root);
-  compare("place", a.event.where, b.event.where);
-  compare("subject", a.event.subject, b.event.subject);
+  const std::vector<Field> of_a = fields_of(a), of_b = fields_of(b);
+  for (std::size_t k = 0; k < std::min(of_a.size(), of_b.size()); ++k) {
+    if (of_a[k].value != of_b[k].value) names.emplace_back(of_a[k].name);
+  }
   return names;
 }
 

@@ -28,8 +28,11 @@ struct Call {
   }
   // What makes it the same call in another step: everything but the number.
   std::string identity() const;
-  // What must be equal on every rank: its identity and step. Not the bytes'
-  // values, nor the shape where ranks may differ (the root's lists).
+  // What must be equal on every rank, or backends hang, abort or return wrong
+  // sums: operation, dtype, shape, tensors, bytes, subject, reduce operation,
+  // root and step. Shapes and bytes not where ranks may differ in them
+  // (all_to_all). The place in the source is not in it: two branches may make
+  // the same call.
   std::string signature() const;
   // "all_reduce #18 (float32[4096], sum, at ddp.cpp:40), step 5"
   std::string to_string() const;
@@ -39,7 +42,8 @@ struct Call {
 // do.
 bool is_closing(const CollectiveEvent& event);
 
-// Names of the fields in which two calls differ, the most telling first.
+// Names of the fields of their signatures in which two calls differ, the most
+// telling first.
 std::vector<std::string> differences(const Call& a, const Call& b);
 
 nlohmann::ordered_json to_json(const Call& call);

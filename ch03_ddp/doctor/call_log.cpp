@@ -33,8 +33,12 @@ Call* CallLog::find(const CollectiveEvent& event) {
 
 void CallLog::begin(const Call& call) {
   std::lock_guard lock(mutex_);
-  if (calls_.size() >= capacity_ && !open(calls_.front())) calls_.pop_front();
   calls_.push_back(call);
+  if (calls_.size() > capacity_) {
+    // The oldest that is not in flight, or the oldest of all.
+    const auto ended = std::ranges::find_if_not(calls_, open);
+    calls_.erase(ended == calls_.end() ? calls_.begin() : ended);
+  }
   if (!call.event.is_message()) issued_ = call.event.sequence;
   if (in_flight_++ == 0) busy_since_us_ = call.begun_us;
 }

@@ -19,7 +19,7 @@ namespace dai::ddp {
 
 class CallLog {
  public:
-  // Keeps the last `capacity` calls, and all in flight.
+  // Keeps the last `capacity` calls.
   explicit CallLog(std::size_t capacity = 2048) : capacity_(capacity) {}
 
   void begin(const Call& call);
@@ -35,7 +35,7 @@ class CallLog {
   // How long `call` may be waited for: max(1 s, 5 x the median of the calls
   // that were its like); 5 s for the first of its like.
   double patience_s(const Call& call) const;
-  // Milliseconds in which at least one collective was in flight, since the
+  // Milliseconds in which at least one call was in flight, since the
   // last time this was asked.
   double take_waited_ms(double now_us);
 
@@ -45,7 +45,7 @@ class CallLog {
   mutable std::mutex mutex_;
   const std::size_t capacity_;
   std::deque<Call> calls_;
-  // By identity: milliseconds of the last kRemembered of them.
+  // By identity: seconds that the last ones took.
   std::map<std::string, std::deque<double>> durations_;
   std::optional<Call> last_finished_;
   std::uint64_t issued_ = 0, finished_ = 0;

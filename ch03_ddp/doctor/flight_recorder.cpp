@@ -186,7 +186,7 @@ Json flight_record(const std::vector<Call>& calls, const RecorderGroup& group) {
                      {"ranks", fmt::format("[{}]", fmt::join(ranks, ", "))}}}}},
                  {"pg_status", {{group.name, Json::object()}}},
                  {"entries", Json::array()}};
-  std::int64_t enqueued = -1, completed = -1;
+  std::int64_t enqueued = -1, started = -1, completed = -1;
   // Numbered by what was before, so that fr_trace can align ranks whose
   // records begin at different calls.
   std::size_t number = calls.empty() ? 0 : calls.front().event.sequence - 1;
@@ -195,11 +195,14 @@ Json flight_record(const std::vector<Call>& calls, const RecorderGroup& group) {
     if (call.event.is_message()) continue;
     const auto sequence = static_cast<std::int64_t>(call.event.sequence);
     enqueued = std::max(enqueued, sequence);
+    if (call.state != CallState::kRefused) {
+      started = std::max(started, sequence);
+    }
     if (call.state == CallState::kDone)
       completed = std::max(completed, sequence);
   }
   record["pg_status"][group.name] = {{"last_enqueued_collective", enqueued},
-                                     {"last_started_collective", enqueued},
+                                     {"last_started_collective", started},
                                      {"last_completed_collective", completed}};
   return record;
 }

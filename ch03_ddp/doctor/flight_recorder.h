@@ -11,8 +11,9 @@
 // record_<rank>.json, the same for people. fr_trace knows NCCL's names only,
 // so an all_reduce over Gloo is "nccl:all_reduce" there, as PyTorch writes its
 // own Gloo records.
-// What PyTorch's recorder leaves open on Gloo is filled in: a call that has
-// ended is "completed", one that has not "started".
+// What PyTorch's recorder leaves open on Gloo is filled in: a call that went
+// well is "completed", one that was not issued "scheduled", any other
+// "started".
 
 #include <filesystem>
 #include <string>

@@ -2,11 +2,13 @@
 #include "ch03_ddp/doctor/judge.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <string>
+
+#include "ch03_ddp/doctor/judge_mismatch.h"
 
 namespace dai::ddp {
 namespace {
@@ -18,79 +20,6 @@ constexpr double kTransportAfterS = 1;
 constexpr double kPatienceInSteps = 3;
 
 using Reports = std::vector<RankReport>;
-
-const Call* find_call(const RankReport& rank, std::uint64_t sequence) {
-  const auto is_it = [&](const Call& call) {
-    return call.event.sequence == sequence && !call.event.is_message();
-  };
-  const auto found = std::ranges::find_if(rank.calls, is_it);
-  if (found != rank.calls.end()) return &*found;
-  if (rank.current && is_it(*rank.current)) return &*rank.current;
-  if (rank.last_finished && is_it(*rank.last_finished)) {
-    return &*rank.last_finished;
-  }
-  return nullptr;
-}
-
-// Ranks that make the same call; the largest set first, then by lowest rank.
-struct Party {
-  const Call* call = nullptr;
-  std::vector<int> ranks;
-};
-
-std::vector<Party> parties_at(const Reports& ranks, std::uint64_t sequence) {
-  std::vector<Party> parties;
-  for (const RankReport& rank : ranks) {
-    const Call* const call = find_call(rank, sequence);
-    if (call == nullptr) continue;
-    const auto same = std::ranges::find_if(parties, [&](const Party& party) {
-      return party.call->signature() == call->signature();
-    });
-    if (same != parties.end()) {
-      same->ranks.push_back(rank.rank);
-    } else {
-      parties.push_back({call, {rank.rank}});
-    }
-  }
-  std::ranges::stable_sort(parties, std::greater{}, [](const Party& party) {
-    return party.ranks.size();
-  });
-  return parties;
-}
-
-// The identities of the step before `step`, if `rank` has told it whole.
-std::vector<std::string> order_told_by(const RankReport& rank,
-                                       std::int64_t step) {
-  std::vector<std::string> order;
-  bool whole = false;  // something older is known: it was not cut off
-  for (const Call& call : rank.calls) {
-    if (call.event.is_message() || call.step < 0) continue;
-    if (call.step < step - 1) whole = true;
-    if (call.step == step - 1) order.push_back(call.identity());
-  }
-  if (!whole && step > 1) return {};
-  return order;
-}
-
-// What a rank that is stopped or dead told last is of an earlier time.
-std::string last_common(const Reports& ranks) {
-  const RankReport* slowest = nullptr;
-  for (const RankReport& rank : ranks) {
-    if (rank.process != ProcessState::kAlive) continue;
-    if (!slowest || rank.finished < slowest->finished) slowest = &rank;
-  }
-  return slowest && slowest->last_finished
-             ? "last finished by all: " + slowest->last_finished->to_string()
-             : "no collective was finished by all";
-}
-
-std::vector<std::string> usual_order(const Reports& ranks, const Party& party) {
-  for (const int rank : party.ranks) {
-    auto order = order_told_by(ranks[rank], party.call->step);
-    if (!order.empty()) return order;
-  }
-  return {};
-}
 
 std::string describe(const RankReport& rank) {
   std::string text = rank.current           ? rank.current->to_string()
@@ -107,120 +36,6 @@ std::string describe(const RankReport& rank) {
     }
   }
   return text;
-}
-
-std::vector<std::string> describe_parties(const std::vector<Party>& parties) {
-  std::vector<std::string> lines;
-  for (const Party& party : parties) {
-    lines.push_back(fmt::format("{}: {}", name_ranks(party.ranks),
-                                party.call->to_string()));
-  }
-  return lines;
-}
-
-std::int64_t index_of(const std::vector<std::string>& order,
-                      const std::string& identity, std::int64_t from) {
-  for (std::int64_t k = from; k < std::ssize(order); ++k) {
-    if (order[k] == identity) return k;
-  }
-  return -1;
-}
-
-struct Finding {
-  VerdictKind kind;
-  std::string what;  // "has left out"; the call follows
-};
-
-VerdictKind kind_of_field(const std::string& field) {
-  if (field == "dtype") return VerdictKind::kDtype;
-  if (field == "reduce op") return VerdictKind::kReduceOp;
-  if (field == "root") return VerdictKind::kRoot;
-  if (field == "subject") return VerdictKind::kSwappedOrder;
-  return VerdictKind::kShape;
-}
-
-Finding compare(const Reports& ranks, const Party& most, const Party& odd) {
-  const Call& theirs = *most.call;
-  const Call& its = *odd.call;
-  const RankReport& rank = ranks[odd.ranks.front()];
-  if (is_closing(its.event)) {
-    return {VerdictKind::kInputsExhausted,
-            "has ended its training, and does not come to"};
-  }
-  if (is_closing(theirs.event)) {
-    return {VerdictKind::kInputsExhausted,
-            "goes on where the others have ended their training, in"};
-  }
-  if (its.step > theirs.step)
-    return {VerdictKind::kSkippedCall, "has left out"};
-  if (its.step < theirs.step) {
-    return {VerdictKind::kExtraCall,
-            "makes one call more than the others, before"};
-  }
-  const auto fields = differences(its, theirs);
-  const bool same_place = its.event.where == theirs.event.where;
-  if (its.event.op == theirs.event.op && same_place) {
-    const VerdictKind kind = kind_of_field(fields.front());
-    // A loop over parameters, in another order: both calls are usual.
-    const Call* const next = find_call(rank, its.event.sequence + 1);
-    const auto order = usual_order(ranks, most);
-    const bool swapped = next && next->identity() == theirs.identity();
-    if (!swapped && index_of(order, its.identity(), 0) < 0) {
-      return {kind, fmt::format("differs in {} from", fields.front())};
-    }
-    return {VerdictKind::kSwappedOrder, "makes another call first than"};
-  }
-  const Call* const next = find_call(rank, its.event.sequence + 1);
-  if (next && next->identity() == theirs.identity()) {
-    return {VerdictKind::kSwappedOrder, "makes another call first than"};
-  }
-  const auto order = usual_order(ranks, most);
-  const std::int64_t usual = index_of(order, theirs.identity(), 0);
-  if (usual >= 0) {
-    if (index_of(order, its.identity(), usual + 1) >= 0) {
-      return same_place ? Finding{VerdictKind::kSwappedOrder,
-                                  "makes another call first than"}
-                        : Finding{VerdictKind::kSkippedCall, "has left out"};
-    }
-    if (index_of(order, its.identity(), 0) >= 0) {
-      return {VerdictKind::kExtraCall,
-              "makes one call more than the others, before"};
-    }
-  }
-  return {VerdictKind::kBranch, "takes a branch that the others do not, at"};
-}
-
-// Two ranks are at calls of one number that do not match.
-std::optional<Verdict> judge_mismatch(const Reports& ranks) {
-  const bool refused =
-      std::ranges::any_of(ranks, [](const auto& r) { return r.refused(); });
-  if (!refused) return std::nullopt;
-  std::uint64_t first = std::numeric_limits<std::uint64_t>::max();
-  double since_s = 0;
-  for (const RankReport& rank : ranks) {
-    if (!rank.refused()) continue;
-    first = std::min(first, rank.current->event.sequence);
-    since_s = std::max(since_s, rank.waiting_s);
-  }
-  const auto parties = parties_at(ranks, first);
-  std::size_t known = 0;
-  for (const Party& party : parties) known += party.ranks.size();
-  // Until those who come have come, and said what they call next.
-  const double patience_s = known == ranks.size() ? 0.5 : 1.0;
-  if (parties.size() < 2 || since_s < patience_s) return std::nullopt;
-  Verdict verdict;
-  for (std::size_t k = 1; k < parties.size(); ++k) {
-    verdict.ranks.insert(verdict.ranks.end(), parties[k].ranks.begin(),
-                         parties[k].ranks.end());
-  }
-  std::ranges::sort(verdict.ranks);
-  const Finding finding = compare(ranks, parties[0], parties[1]);
-  verdict.kind = finding.kind;
-  verdict.sentence = fmt::format("{} {} {}", name_ranks(verdict.ranks),
-                                 finding.what, parties[0].call->to_string());
-  verdict.details = describe_parties(parties);
-  verdict.details.push_back(last_common(ranks));
-  return verdict;
 }
 
 // A rank that leaves with an exception of its own; those of the others, whose
@@ -260,7 +75,10 @@ std::optional<Verdict> judge_stall(const Reports& ranks) {
   std::uint64_t first = std::numeric_limits<std::uint64_t>::max();
   const RankReport* waiting = nullptr;
   for (const RankReport& rank : ranks) {
-    if (!rank.held_up() || rank.process != ProcessState::kAlive) continue;
+    if (!rank.held_up() || rank.process != ProcessState::kAlive ||
+        rank.current->event.is_message()) {
+      continue;
+    }
     if (rank.current->event.sequence < first) {
       first = rank.current->event.sequence;
       waiting = &rank;
@@ -268,7 +86,6 @@ std::optional<Verdict> judge_stall(const Reports& ranks) {
   }
   // A dead process is a fault even before anybody waits for it.
   if (!waiting && std::ranges::none_of(ranks, is_dead)) return std::nullopt;
-  if (waiting && waiting->current->event.is_message()) return std::nullopt;
 
   std::map<VerdictKind, std::vector<int>> missing;
   bool patience = false;
@@ -309,7 +126,7 @@ std::optional<Verdict> judge_stall(const Reports& ranks) {
   }
   Verdict verdict;
   const std::string call =
-      waiting ? waiting->current->to_string() : std::string("any call");
+      waiting ? waiting->current->to_string() : std::string();
   if (missing.empty()) {
     verdict.kind = VerdictKind::kTransport;
     verdict.sentence =
@@ -326,9 +143,12 @@ std::optional<Verdict> judge_stall(const Reports& ranks) {
       verdict.ranks = missing[kind];
       break;
     }
+    const bool one = verdict.ranks.size() == 1;
     verdict.sentence =
-        fmt::format("{} {} not come to {}", name_ranks(verdict.ranks),
-                    verdict.ranks.size() == 1 ? "does" : "do", call);
+        waiting ? fmt::format("{} {} not come to {}", name_ranks(verdict.ranks),
+                              one ? "does" : "do", call)
+                : fmt::format("{} {} gone", name_ranks(verdict.ranks),
+                              one ? "is" : "are");
     for (const int odd : verdict.ranks) {
       const RankReport& rank = ranks[odd];
       const std::string state = rank.process == ProcessState::kAlive
@@ -360,65 +180,6 @@ std::optional<Verdict> judge_stall(const Reports& ranks) {
 }
 
 }  // namespace
-
-const char* to_string(VerdictKind kind) {
-  switch (kind) {
-    case VerdictKind::kSkippedCall:
-      return "skipped call";
-    case VerdictKind::kExtraCall:
-      return "extra call";
-    case VerdictKind::kSwappedOrder:
-      return "swapped order";
-    case VerdictKind::kShape:
-      return "shape";
-    case VerdictKind::kDtype:
-      return "dtype";
-    case VerdictKind::kReduceOp:
-      return "reduce operation";
-    case VerdictKind::kRoot:
-      return "root";
-    case VerdictKind::kBranch:
-      return "rank-dependent branch";
-    case VerdictKind::kInputsExhausted:
-      return "inputs exhausted";
-    case VerdictKind::kProcessDead:
-      return "process dead";
-    case VerdictKind::kProcessStopped:
-      return "process stopped";
-    case VerdictKind::kProcessSilent:
-      return "process silent";
-    case VerdictKind::kRankFailed:
-      return "rank failed";
-    case VerdictKind::kUnusedParameter:
-      return "unused parameter";
-    case VerdictKind::kRankAbsent:
-      return "rank absent";
-    case VerdictKind::kTransport:
-      return "transport";
-    case VerdictKind::kSlowRank:
-      return "slow rank";
-    case VerdictKind::kDrift:
-      return "parameter drift";
-    case VerdictKind::kInitialisation:
-      return "different initialisation";
-    case VerdictKind::kOverlappingData:
-      return "overlapping data";
-    case VerdictKind::kNan:
-      return "NaN";
-  }
-  return "unknown";
-}
-
-std::string name_ranks(const std::vector<int>& ranks) {
-  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s",
-                     fmt::join(ranks, ", "));
-}
-
-std::string Verdict::to_string() const {
-  std::string text = fmt::format("{}: {}", ddp::to_string(kind), sentence);
-  for (const std::string& line : details) text += "\n  " + line;
-  return text;
-}
 
 std::optional<Verdict> judge(const Reports& ranks) {
   if (auto verdict = judge_mismatch(ranks)) return verdict;

@@ -29,9 +29,13 @@ std::vector<std::pair<std::uint64_t, std::vector<int>>> sets_of(
   return sets;
 }
 
+// All of them where no set is the largest.
 std::vector<int> odd_ranks(const std::vector<std::uint64_t>& values) {
   std::vector<int> odd;
   const auto sets = sets_of(values);
+  if (sets.size() > 1 && sets[0].second.size() == sets[1].second.size()) {
+    odd = sets[0].second;
+  }
   for (std::size_t k = 1; k < sets.size(); ++k) {
     odd.insert(odd.end(), sets[k].second.begin(), sets[k].second.end());
   }
@@ -82,8 +86,10 @@ std::optional<Verdict> judge_weights(const Ranks& ranks) {
   verdict.kind =
       from_the_start ? VerdictKind::kInitialisation : VerdictKind::kDrift;
   verdict.sentence = fmt::format(
-      "before step {}, {} {} other weights in {}", *step,
-      name_ranks(verdict.ranks), verdict.ranks.size() == 1 ? "has" : "have",
+      "before step {}, {} {} weights in {}", *step, name_ranks(verdict.ranks),
+      verdict.ranks.size() == ranks.size() ? "have different"
+      : verdict.ranks.size() == 1          ? "has other"
+                                           : "have other",
       list_some(differing, ranks[0]->parameters.size()));
   if (!from_the_start) {
     verdict.details.push_back(

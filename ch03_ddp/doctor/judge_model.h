@@ -7,8 +7,8 @@
 #include <optional>
 #include <vector>
 
-#include "ch03_ddp/doctor/judge.h"
 #include "ch03_ddp/doctor/model_facts.h"
+#include "ch03_ddp/doctor/verdict.h"
 
 namespace dai::ddp {
 

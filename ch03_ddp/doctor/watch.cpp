@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch03_ddp/doctor/watch.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <exception>
@@ -13,7 +15,6 @@ namespace dai::ddp {
 namespace {
 
 constexpr double kEndWithinS = 3;
-constexpr std::size_t kCallsKept = 2048;
 constexpr std::size_t kChecksKept = 64;  // of weights, and of steps' data
 
 std::int64_t now_ns() {
@@ -35,9 +36,8 @@ class Watch::Observer : public CollectiveObserver {
       call.step = state_->step;
     }
     state_->log.begin(call);
-    if (event.is_message() || !state_->options.compares_calls) return;
-    const bool agreed =
-        state_->handshake.agree(event.sequence, call.signature());
+    if (event.is_message()) return;
+    const bool agreed = agree(call);
     {
       std::lock_guard lock(state_->mutex);
       state_->handshake_us.add(steady_us() - call.begun_us);
@@ -48,6 +48,15 @@ class Watch::Observer : public CollectiveObserver {
     throw CallRefused(
         "not issued, since another rank is in another call there: see the "
         "doctor's verdict");
+  }
+
+  bool agree(const Call& call) {
+    try {
+      return state_->handshake.agree(call.event.sequence, call.signature());
+    } catch (const std::exception& error) {
+      throw CallRefused(fmt::format(
+          "not issued, since the store does not answer ({})", error.what()));
+    }
   }
 
   void on_end(const CollectiveEvent& event, std::exception_ptr error) override {
@@ -71,7 +80,7 @@ Watch::Watch(ProcessGroup& group, const LaunchContext& launch,
     keys.push_back(state.report_key(rank));
   }
   for (const std::string& key :
-       {state.verdict_key, state.notice_key, state.end_key}) {
+       {state.verdict_key, state.speed_key, state.model_key, state.end_key}) {
     if (launch.rank == 0) state.store->set(key, std::string());
     keys.push_back(key);
   }
@@ -114,14 +123,14 @@ void Watch::end(bool failing) {
       // Rank 0 takes the store with it.
       const bool last = state.launch.rank == 0;
       state.wake.wait_for(lock, most, [&] {
-        return !state.last_words.empty() && (!last || state.all_have_heard);
+        return !state.verdict.empty() && (!last || state.all_have_heard);
       });
     } else {
       state.wake.wait_for(lock, most, [&] { return state.over; });
     }
     state.ending = true;
-    stuck = state.store_busy_since_us != 0 &&
-            steady_us() - state.store_busy_since_us > 1e6;
+    const double since = state.store_busy_since_us;
+    stuck = since != 0 && steady_us() - since > 1e6;
     state.wake.notify_all();
   }
   for (std::thread* thread : {&state.ranks_thread, &state.store_thread}) {
@@ -133,6 +142,7 @@ void Watch::end(bool failing) {
       thread->join();
     }
   }
+  if (!stuck) state.record();
 }
 
 void Watch::begin_step(std::int64_t step) {
@@ -169,10 +179,10 @@ void Watch::tell(WeightsCheck check) {
   std::lock_guard lock(state_->mutex);
   std::vector<WeightsCheck>& checks = state_->facts.checks;
   checks.push_back(std::move(check));
+  if (checks.size() <= kChecksKept) return;
   // What differs stays until it has been judged.
-  if (checks.size() > kChecksKept && !state_->leaves_of) {
-    checks.erase(checks.begin());
-  }
+  const bool asked = state_->leaves_of == checks.front().step;
+  checks.erase(checks.begin() + asked);
 }
 
 void Watch::tell_data(std::int64_t step, std::uint64_t fingerprint) {
@@ -222,7 +232,7 @@ std::string Watch::verdict() const {
 std::string Watch::await_verdict(double seconds) {
   std::unique_lock lock(state_->mutex);
   state_->wake.wait_for(lock, std::chrono::duration<double>(seconds),
-                        [&] { return !state_->last_words.empty(); });
+                        [&] { return !state_->verdict.empty(); });
   return state_->last_words;
 }
 

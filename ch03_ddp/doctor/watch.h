@@ -12,10 +12,14 @@
 // others what it is doing, over a connection of its own to the store, also
 // while a collective hangs; the lowest rank that is alive judges (judge.h) and
 // prints the verdict on standard error, within 2 s of a stall. A stall is a
-// call that is waited for longer than max(1 s, 5 x what it usually takes).
+// call that is waited for longer than max(1 s, 5 x what it usually takes), 5 s
+// where it was never made before; a rank that computes may take three of its
+// usual steps, one that loads or saves 30 s.
 //
 // It costs a round trip to the store for each collective, and no waiting for
-// other ranks. `watch_step_vs_off` of bench/bench.py has the price.
+// other ranks: `watch_step_vs_off` of bench/bench.py has the price. Besides,
+// each rank reads all ranks' reports, every 100 ms or 10 ms x ranks: made for
+// tens of ranks. A verdict does not end the training, unless options say so.
 //
 // Collective: the constructor and close(). One training thread.
 
@@ -25,7 +29,6 @@
 #include <vector>
 
 #include "ch03_ddp/doctor/call.h"
-#include "ch03_ddp/doctor/judge.h"
 #include "ch03_ddp/doctor/model_facts.h"
 #include "common/launch_context.h"
 
@@ -39,8 +42,10 @@ struct WatchOptions {
   // A rank that still hangs so long after a verdict ends with exit code 1, and
   // the launcher ends the rest. 0: it waits for the group's time-out.
   double end_after_verdict_s = 0;
-  bool compares_calls = true;  // false: only watches
-  bool prints = true;          // verdicts, on standard error
+  // A folder: each rank's calls in the form of PyTorch's flight recorder, when
+  // there is a verdict and in the end. Empty: none.
+  std::string flight_recorder = {};
+  bool prints = true;  // verdicts, on standard error
 };
 
 class Watch {
@@ -77,10 +82,11 @@ class Watch {
   // Median of the handshakes so far, in microseconds.
   double handshake_us() const;
   std::vector<Call> calls() const;  // the last 2048, for the flight recorder
-  // The verdict that was printed last, on whichever rank; empty: none. Stays
-  // when the run goes on.
+  // What was said last, on whichever rank; empty: nothing. Stays when the run
+  // goes on.
   std::string verdict() const;
-  // Waits for one, so long at most.
+  // Waits until one is in force, so long at most; what was said before of a
+  // slow rank or of the model is none.
   std::string await_verdict(double seconds);
 
  private:

@@ -2,30 +2,50 @@
 #include "ch03_ddp/doctor/watch_state.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 
+#include "ch03_ddp/doctor/flight_recorder.h"
+#include "ch03_ddp/doctor/judge.h"
 #include "ch03_ddp/doctor/judge_model.h"
 #include "common/torch/process_group.h"
 
 namespace dai::ddp {
 namespace {
 
-constexpr double kSilentAfterS = 1;        // without a new report
 constexpr double kStoreStuckAfterS = 1.5;  // in one conversation with it
 constexpr double kCallsToldAfterS = 0.2;
 constexpr std::size_t kCallsTold = 256;
 constexpr std::size_t kRecent = 31;
 constexpr std::chrono::milliseconds kClosingPeriod{10};
+constexpr double kSilentPeriods = 3;
 
 // Each watch of a process has keys of its own; constructors are collective, so
 // that the ranks count alike.
 std::string next_name() {
   static std::atomic<int> watches = 0;
   return fmt::format("watch/{}", watches++);
+}
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+// The kind: what is before the colon.
+std::string first_word(const std::string& text) {
+  return text.substr(0, text.find(':'));
+}
+
+bool may_pass(const std::string& kind) {
+  using enum VerdictKind;
+  return std::ranges::any_of(
+      std::array{kProcessStopped, kProcessSilent, kRankAbsent, kTransport},
+      [&](VerdictKind one) { return kind == to_string(one); });
 }
 
 // One write, so that ranks' lines do not mix.
@@ -60,7 +80,12 @@ Watch::State::State(ProcessGroup& group, const LaunchContext& its_launch,
       store(groups_store->clone()),
       handshake(groups_store->clone(), name + "/call"),
       // Each rank reads all ranks' reports.
-      period(std::max(100, 10 * group.size())) {}
+      period(std::max(100, 10 * group.size())),
+      silent_after_s(
+          std::max(1.0, 4e-3 * static_cast<double>(period.count()))) {
+  if (options.flight_recorder.empty()) return;
+  write_flight_recorder(options.flight_recorder, {}, recorder_group());
+}
 
 RankReport Watch::State::report() {
   const double now = steady_us();
@@ -89,7 +114,7 @@ RankReport Watch::State::report() {
   report.failed_in_call = failed_in_call;
   report.closed = closed;
   report.over = over;
-  report.heard = !last_words.empty();
+  report.heard = !verdict.empty();
   report.facts = facts;
   report.leaves_of = leaves_of;
   report.step_ms = step_ms.median();
@@ -101,7 +126,7 @@ RankReport Watch::State::report() {
 std::vector<RankReport> Watch::State::hear() {
   std::vector<std::string> keys;
   for (int rank = 0; rank < size; ++rank) keys.push_back(report_key(rank));
-  keys.insert(keys.end(), {verdict_key, notice_key, end_key});
+  keys.insert(keys.end(), {verdict_key, speed_key, model_key, end_key});
   const auto values = with_store([&] { return store->multiGet(keys); });
   std::vector<RankReport> ranks;
   const double now = steady_us();
@@ -116,8 +141,9 @@ std::vector<RankReport> Watch::State::hear() {
     }
   }
   tell_neighbours(ranks);
-  const std::string told(values[size].begin(), values[size].end());
-  const std::string notice(values[size + 1].begin(), values[size + 1].end());
+  const auto text_of = [&](int at) {
+    return std::string(values[at].begin(), values[at].end());
+  };
   std::vector<const ModelFacts*> models;
   for (const RankReport& rank : ranks) models.push_back(&rank.facts);
   const auto differs = first_difference(models);
@@ -125,12 +151,11 @@ std::vector<RankReport> Watch::State::hear() {
   if (differs) leaves_of = differs;
   pid_of_rank0 = ranks[0].pid;
   host_of_rank0 = ranks[0].host;
-  if (told != verdict) take(told);
-  if (!notice.empty() && notice != last_notice) {
-    last_words = last_notice = notice;
-    told_of_model = true;  // one is enough
-  }
-  if (launch.rank != 0 && !values[size + 2].empty()) over = true;
+  closed_of_rank0 = ranks[0].closed;
+  if (text_of(size) != verdict) take(text_of(size));
+  take_notice(speed_notice, text_of(size + 1));
+  take_notice(model_notice, text_of(size + 2));
+  if (launch.rank != 0 && !text_of(size + 3).empty()) over = true;
   all_have_heard = std::ranges::all_of(ranks, [](const RankReport& rank) {
     return rank.heard || rank.closed || rank.process != ProcessState::kAlive;
   });
@@ -147,18 +172,20 @@ void Watch::State::tell_neighbours(std::vector<RankReport>& ranks) {
   neighbours.clear();
   for (RankReport& rank : ranks) {
     if (rank.rank == launch.rank || rank.closed) continue;
+    // Who speaks is alive, whatever /proc says: it may be another container's.
+    if (silent_s(rank.rank) < kSilentPeriods * 1e-3 * period.count()) continue;
     if (rank.host == launch.host) {
       rank.process = look_at_process(rank.pid);
       if (rank.process != ProcessState::kAlive) {
         neighbours.emplace_back(rank.rank, rank.process);
       }
-    } else if (silent_s(rank.rank) > kSilentAfterS) {
+    } else if (silent_s(rank.rank) > silent_after_s) {
       rank.process = ProcessState::kSilent;
     }
   }
   for (const RankReport& witness : ranks) {
     for (const auto& [rank, state] : witness.neighbours) {
-      const bool fresh = silent_s(witness.rank) < kSilentAfterS;
+      const bool fresh = silent_s(witness.rank) < silent_after_s;
       if (fresh && rank >= 0 && rank < size && rank != launch.rank &&
           !ranks[rank].closed) {
         ranks[rank].process = state;
@@ -170,7 +197,7 @@ void Watch::State::tell_neighbours(std::vector<RankReport>& ranks) {
 bool Watch::State::is_judge(const std::vector<RankReport>& ranks) const {
   for (int rank = 0; rank < launch.rank; ++rank) {
     if (ranks[rank].process == ProcessState::kAlive && !ranks[rank].over &&
-        silent_s(rank) < kSilentAfterS) {
+        silent_s(rank) < silent_after_s) {
       return false;
     }
   }
@@ -179,30 +206,44 @@ bool Watch::State::is_judge(const std::vector<RankReport>& ranks) const {
 
 void Watch::State::judge_and_tell(const std::vector<RankReport>& ranks) {
   std::optional<Verdict> found = judge(ranks);
-  if (!told_of_model) {
-    std::vector<const ModelFacts*> models;
-    for (const RankReport& rank : ranks) models.push_back(&rank.facts);
-    if (const auto wrong = judge_model(models)) {
-      told_of_model = true;  // the training goes on: it is its user's to end
-      tell(notice_key, wrong->to_string());
-    }
-  }
-  std::string before;
+  std::vector<const ModelFacts*> models;
+  for (const RankReport& rank : ranks) models.push_back(&rank.facts);
+  std::string before, model, speed;
   {
     std::lock_guard lock(mutex);
     before = verdict;
+    model = model_notice;
+    speed = speed_notice;
   }
-  if (!found && before.empty() && !told_of_speed) {
-    if (const auto slow = judge_speed(ranks)) {
-      told_of_speed = true;
-      tell(notice_key, slow->to_string());
-    }
+  // The training goes on: it is its user's to end. One of a kind is enough.
+  const auto wrong = judge_model(models);
+  if (wrong && first_word(wrong->to_string()) != first_word(model)) {
+    tell(model_key, wrong->to_string());
+    std::lock_guard lock(mutex);
+    take_notice(model_notice, wrong->to_string());
+    leaves_of.reset();
   }
-  if (found.has_value() != before.empty()) return;  // nothing new
+  const auto slow = judge_speed(ranks);
+  if (slow && !found && before.empty() && speed.empty()) {
+    tell(speed_key, slow->to_string());
+    std::lock_guard lock(mutex);
+    take_notice(speed_notice, slow->to_string());
+  }
+  // A stall may pass, or turn out to be another one (of kind, ranks or call,
+  // and not of how long they have waited). After any other verdict the training
+  // falls apart, and what follows is no news.
+  if (!before.empty() && !may_pass(first_word(before))) return;
   const std::string text = found ? found->to_string() : std::string();
+  if (first_line(text) == first_line(before)) return;
   tell(verdict_key, text);
   std::lock_guard lock(mutex);
   take(text);
+}
+
+// Under the mutex.
+void Watch::State::take_notice(std::string& notice, const std::string& text) {
+  if (text.empty() || text == notice) return;
+  notice = last_words = text;
 }
 
 void Watch::State::tell(const std::string& key, const std::string& text) {
@@ -218,7 +259,22 @@ void Watch::State::take(const std::string& text) {
   verdict = text;
   verdict_since_us = steady_us();
   if (!text.empty()) last_words = text;
+  record_due = !text.empty();
   wake.notify_all();
+}
+
+void Watch::State::record() {
+  if (options.flight_recorder.empty()) return;
+  try {
+    write_flight_recorder(options.flight_recorder, log.last(kCallsKept),
+                          recorder_group());
+  } catch (const std::exception& error) {
+    spdlog::warn("flight recorder: {}", error.what());
+  }
+}
+
+RecorderGroup Watch::State::recorder_group() const {
+  return {.rank = launch.rank, .ranks = size, .name = "world"};
 }
 
 // Rank 0 ends last, since the store may go with it, and not before what it has
@@ -235,10 +291,7 @@ void Watch::State::conclude(const std::vector<RankReport>& ranks) {
       return rank.closed || gone(rank);
     };
     if (!std::ranges::all_of(ranks, is_closed)) return;
-    if (leaves_of && !told_of_model &&
-        ++rounds_since_all_closed < kRoundsForLeaves) {
-      return;
-    }
+    if (leaves_of && ++rounds_since_all_closed < kRoundsForLeaves) return;
   }
   if (!told_of_end) {
     with_store([&] {
@@ -276,19 +329,27 @@ void Watch::State::watch_ranks() {
         store->set(report_key(launch.rank), mine);
         return true;
       });
+      tell_what_was_said();
       const std::vector<RankReport> ranks = hear();
       if (is_judge(ranks)) judge_and_tell(ranks);
       conclude(ranks);
+      if (record_due.exchange(false)) record();
       end_if_hanging();
       std::unique_lock lock(mutex);
       wake.notify_all();
       if (ending || over) break;
       wake.wait_for(lock, closed ? kClosingPeriod : period);
     }
-    store->set(report_key(launch.rank), report().to_json());  // the last word
-  } catch (const std::exception&) {
+    const std::string last_word = report().to_json();
+    with_store([&] {
+      store->set(report_key(launch.rank), last_word);
+      return true;
+    });
+  } catch (const c10::Error&) {
     // The store is gone, and with it rank 0 or its launcher.
     store_is_stuck();
+  } catch (const std::exception& error) {
+    say(fmt::format("rank {} watches no more: {}", launch.rank, error.what()));
   }
 }
 
@@ -310,16 +371,32 @@ void Watch::State::watch_store() {
   }
 }
 
+// The store answers again: what rank 1 has said alone, all ranks hear now.
+void Watch::State::tell_what_was_said() {
+  std::string text;
+  {
+    std::lock_guard lock(mutex);
+    if (launch.rank == 1) text = std::exchange(said_of_store, {});
+  }
+  if (text.empty()) return;
+  with_store([&] {
+    store->set(model_key, text);
+    return true;
+  });
+  if (options.prints) say("it goes on");
+}
+
 // Who holds the store does not answer, so that nobody can be asked: rank 1
 // speaks.
 void Watch::State::store_is_stuck() {
   std::string text;
   {
     std::lock_guard lock(mutex);
-    if (ending || closed || !verdict.empty()) return;
+    if (ending || closed || closed_of_rank0 || !verdict.empty()) return;
     ProcessState state = ProcessState::kSilent;
     if (!launch.agent_store && host_of_rank0 == launch.host) {
       state = look_at_process(pid_of_rank0);
+      if (state == ProcessState::kAlive) state = ProcessState::kSilent;
     }
     text = launch.agent_store
                ? std::string(
@@ -330,6 +407,7 @@ void Watch::State::store_is_stuck() {
                      "serves the store, does not answer",
                      to_string(state), host_of_rank0, pid_of_rank0);
     take(text);
+    said_of_store = text;
   }
   if (launch.rank == 1 && options.prints) say(text);
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ch03_ddp/doctor/call_log.h"
+#include "ch03_ddp/doctor/flight_recorder.h"
 #include "ch03_ddp/doctor/handshake.h"
 #include "ch03_ddp/doctor/rank_report.h"
 #include "ch03_ddp/doctor/watch.h"
@@ -37,6 +38,22 @@ class RecentValues {
   std::deque<double> values_;
 };
 
+// Since when a thread has talked to the store, as long as it does.
+class StoreTalk {
+ public:
+  explicit StoreTalk(std::atomic<double>& since_us) : since_us_(since_us) {
+    since_us_ = steady_us();
+  }
+  ~StoreTalk() { since_us_ = 0; }
+  StoreTalk(const StoreTalk&) = delete;
+  StoreTalk& operator=(const StoreTalk&) = delete;
+
+ private:
+  std::atomic<double>& since_us_;
+};
+
+inline constexpr std::size_t kCallsKept = 2048;  // the flight recorder's
+
 struct Watch::State {
   State(ProcessGroup& group, const LaunchContext& launch,
         const WatchOptions& options);
@@ -52,17 +69,19 @@ struct Watch::State {
   void tell(const std::string& key, const std::string& text);
   void take(const std::string& text);
   void judge_and_tell(const std::vector<RankReport>& ranks);
+  void take_notice(std::string& notice, const std::string& text);
+  void record();
+  RecorderGroup recorder_group() const;
+  void tell_what_was_said();
   void conclude(const std::vector<RankReport>& ranks);
   void end_if_hanging();
   void watch_ranks();  // a thread
-  void watch_store();  // another, where the store lives in rank 0
+  void watch_store();  // another, on all ranks but rank 0
   void store_is_stuck();
   template <typename Talk>
   auto with_store(Talk talk) {
-    store_busy_since_us = steady_us();
-    const auto answer = talk();
-    store_busy_since_us = 0;
-    return answer;
+    const StoreTalk mark(store_busy_since_us);
+    return talk();
   }
 
   const LaunchContext launch;
@@ -70,13 +89,16 @@ struct Watch::State {
   const int size;
   const std::string name;
   const std::string verdict_key = name + "/verdict";
-  const std::string notice_key = name + "/notice";  // what nobody hangs for
-  const std::string end_key = name + "/end";        // all have closed
+  // Notices: what nobody hangs for.
+  const std::string speed_key = name + "/speed";
+  const std::string model_key = name + "/model";
+  const std::string end_key = name + "/end";  // all have closed
   // Rank 0 may serve it: it must outlive the group.
   const c10::intrusive_ptr<::c10d::Store> groups_store;
   const c10::intrusive_ptr<::c10d::Store> store;
   Handshake handshake;
   const std::chrono::milliseconds period;
+  const double silent_after_s;  // without a new report
   CallLog log;
 
   mutable std::mutex mutex;
@@ -94,20 +116,23 @@ struct Watch::State {
   std::optional<std::int64_t> leaves_of;  // a step whose weights differ
   std::string verdict;                    // in force; heard or made
   double verdict_since_us = 0;
-  std::string last_notice;
+  std::string speed_notice, model_notice;
   std::string last_words;  // the last verdict or notice there was
   bool all_have_heard = false;
   std::string host_of_rank0;
   std::int64_t pid_of_rank0 = 0;
+  bool closed_of_rank0 = false;
+  std::string said_of_store;  // by rank 1, while nobody could hear it
 
   // Of the watching thread alone.
   std::uint64_t beat = 0;
   std::vector<std::pair<std::uint64_t, double>> heard;  // beat, since_us
   std::vector<std::pair<int, ProcessState>> neighbours;
-  bool told_of_speed = false, told_of_model = false, told_of_end = false;
+  bool told_of_end = false;
   int rounds_since_all_closed = 0;
 
-  std::atomic<double> store_busy_since_us = 0;
+  std::atomic<double> store_busy_since_us = 0;  // 0: it is not talked to
+  std::atomic<bool> record_due = false;
   std::thread ranks_thread, store_thread;
 };
 

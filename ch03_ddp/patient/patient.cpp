@@ -57,6 +57,9 @@ constexpr FaultName kFaults[] = {
     {Fault::kDataPause, "data-pause", ""},
 };
 
+// Medians of so many are compared.
+constexpr std::int64_t kStepsToBeSlow = 12;
+
 void sleep_s(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
@@ -126,14 +129,15 @@ class Patient {
     step_ = step;
     watch_.begin_step(step);
     if (mine(Fault::kDrift)) {  // memory that forgets
-      model_.parameters[1].tensor.detach()[3][2].add_(1e-3);
+      model_.parameters[1].tensor.detach()[0][2].add_(1e-3);
     }
     model_watch_.begin_step(step);
     watch_.enter("data");
     if (mine(Fault::kInputsExhausted)) return false;
     if (mine(Fault::kDataPause)) sleep_s(options_.pause_s);
     // A sampler that is off by one rank.
-    const int share = group_.rank() - mine(Fault::kOverlappingData);
+    const int share =
+        (group_.rank() + mine(Fault::kOverlappingData)) % group_.size();
     const at::Tensor x =
         draw(options_.seed, fmt::format("data {} {}", step, share),
              {options_.samples, kInputs}, 1)
@@ -237,7 +241,8 @@ class Patient {
   // Rank 0 says it.
   double learning_rate() {
     at::Tensor rate = at::full({1}, 0.05, at::TensorOptions(group_.device()));
-    group_.broadcast(rate, mine(Fault::kRoot) ? group_.rank() : 0);
+    group_.broadcast(
+        rate, mine(Fault::kRoot) ? (options_.rank + 1) % group_.size() : 0);
     return rate.item<double>();
   }
 
@@ -280,6 +285,20 @@ std::string expected_verdict(Fault fault) {
     if (one.fault == fault) return one.verdict;
   }
   return {};
+}
+
+void PatientOptions::check(int ranks) const {
+  if (ranks < 2) {
+    throw UsageError("one rank: none of its bugs shows without a second one");
+  }
+  if (rank < 0 || rank >= ranks) {
+    throw UsageError(fmt::format("--rank {}: there are {} ranks", rank, ranks));
+  }
+  const std::int64_t after = fault == Fault::kSlowRank ? kStepsToBeSlow : 1;
+  if (step + after > steps) {
+    throw UsageError(fmt::format("--at-step {}: of {} steps, and {} are needed",
+                                 step, steps, after));
+  }
 }
 
 PatientRun train_patient(ProcessGroup& group, Watch& watch,

@@ -55,6 +55,8 @@ struct PatientOptions {
   std::int64_t hidden = 256, samples = 64;
   double pause_s = 2.5;  // of those that pause
   std::uint64_t seed = 1234;
+
+  void check(int ranks) const;  // throws UsageError
 };
 
 struct PatientRun {

@@ -63,7 +63,11 @@ void TrainAppOptions::declare(OptionSet& set) {
   set.add_flag("--watch", watch,
                "the doctor (ch03_ddp/doctor/watch.h) watches: who holds the "
                "others up, and why");
-  set.add("--flight-recorder", flight_recorder,
+  set.add("--end-after-verdict-s", watching.end_after_verdict_s,
+          "with --watch: a rank that still hangs so long after a verdict ends; "
+          "0: at its time-out",
+          /*min=*/0.0);
+  set.add("--flight-recorder", watching.flight_recorder,
           "with --watch: a folder for each rank's calls, for PyTorch's "
           "fr_trace");
   set.add_flag("--paced", paced,
@@ -155,8 +159,10 @@ void TrainAppOptions::check_files(bool writes) const {
   if (paced && !train.checkpoints.folder.empty()) {
     throw UsageError("--paced saves no checkpoints");
   }
-  if (!flight_recorder.empty() && !watch) {
-    throw UsageError("--flight-recorder belongs to --watch");
+  if (!watch &&
+      (!watching.flight_recorder.empty() || watching.end_after_verdict_s > 0)) {
+    throw UsageError(
+        "--flight-recorder and --end-after-verdict-s belong to --watch");
   }
   train.checkpoints.check();
   if (!train.checkpoints.folder.empty()) {

@@ -27,7 +27,7 @@ struct TrainAppOptions {
   bool paced = false;
   bool save_in_the_foreground = false;
   bool watch = false;
-  std::string flight_recorder;
+  WatchOptions watching;
   std::string windows_out;
   TrainOptions train;
   DistributedOptions distributed;

@@ -100,7 +100,10 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
     if (checkpoints && !checkpoints->after_step(result)) break;
   }
   run.seconds = timer.seconds();
-  if (options.watch) options.watch->end_steps();
+  if (options.watch) {
+    options.watch->end_steps();
+    options.watch->enter("save");
+  }
   if (checkpoints) {
     checkpoints->finish();
     run.checkpoints = checkpoints->report();
@@ -126,6 +129,7 @@ TrainRun train(ProcessGroup& group, intro::TrainingTask& task,
   if (!options.save.empty() && group.rank() == 0) {
     save_weights(options.save, parameters);
   }
+  if (options.watch) options.watch->enter("end");
   return run;
 }
 

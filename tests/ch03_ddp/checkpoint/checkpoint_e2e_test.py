@@ -131,6 +131,25 @@ class Killed(Checkpoints):
         self.assertEqual(learnt, self.expected)
 
 
+if POINTS == "all":
+    class EveryStep(Checkpoints):
+        def test_of_thirty_is_survived(self):
+            """A rank dies as soon as the step is done, before it is saved."""
+            steps = ("--steps", "30", "--save-every", "1", "--keep-last", "2",
+                     "--checkpoint-dir", self.run_dir)
+            expected = self.train(2, "--steps", "30")[1]
+            for step in range(1, 31):
+                with self.subTest(step):
+                    shutil.rmtree(self.run_dir, ignore_errors=True)
+                    ran, learnt = self.train(
+                        2, *steps, launch=("--max-restarts", "1"),
+                        env=self.faults(1, "before", step % 2,
+                                        where=f"step-{step:06}"))
+                    self.assertRegex(ran.err, f"rank {step % 2} .*SIGKILL",
+                                     ran.shown)
+                    self.assertEqual(learnt, expected, ran.shown)
+
+
 class LostNode(Checkpoints):
     def test_the_rest_of_an_elastic_run_goes_on(self):
         """Two nodes, of which one loses its power after the first save."""

@@ -97,13 +97,21 @@ TEST_F(CheckpointStoreTest, AWholeOneOfTheSameStepStaysADamagedOneGoes) {
 
 TEST_F(CheckpointStoreTest, KeepsTheLastAndEachSoManyth) {
   for (const std::int64_t step : {10, 20, 30, 40, 50, 60}) save(step);
-  store().prune({.last = 2, .every = 30});
+  store().prune(60, {.last = 2, .every = 30});
   EXPECT_THAT(store().steps(), ElementsAre(30, 50, 60));
-  store().prune({.last = 1});
+  store().prune(60, {.last = 1});
   EXPECT_THAT(store().steps(), ElementsAre(60));
-  store().prune({.last = 9});
+  store().prune(60, {.last = 9});
   EXPECT_THAT(store().steps(), ElementsAre(60));
   EXPECT_THROW(KeepPolicy{.last = 0}.check(), UsageError);
+}
+
+TEST_F(CheckpointStoreTest, ADamagedOneOfALaterStepTakesNobodysPlace) {
+  for (const std::int64_t step : {20, 24, 40}) save(step);
+  fs::resize_file(store().path_of(40) / "manifest.json", 10);
+  store().prune(24, {.last = 1});
+  EXPECT_THAT(store().steps(), ElementsAre(24, 40));
+  EXPECT_EQ(store().find_newest().step, 24);
 }
 
 TEST_F(CheckpointStoreTest, SweepsWhatOthersHaveLeft) {

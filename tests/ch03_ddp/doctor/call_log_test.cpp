@@ -81,9 +81,15 @@ TEST(CallLog, ForgetsTheOldestButNoneInFlight) {
     log.begin(at(k, 0));
     if (k > 6) log.end(at(k, 0).event, CallState::kDone, 1);
   }
-  EXPECT_EQ(log.current()->event.sequence, 1u);
-  EXPECT_EQ(log.last(2).front().event.sequence, 8u);
-  EXPECT_EQ(log.last(99).size(), 9u);
+  EXPECT_EQ(log.last(99).size(), 3u);
+  EXPECT_EQ(log.last(1).front().event.sequence, 9u);
+  CallLog other(3);
+  for (std::uint64_t k = 1; k <= 9; ++k) {
+    other.begin(at(k, 0));
+    if (k > 1) other.end(at(k, 0).event, CallState::kDone, 1);
+  }
+  EXPECT_EQ(other.current()->event.sequence, 1u);
+  EXPECT_EQ(other.last(2).front().event.sequence, 8u);
 }
 
 }  // namespace

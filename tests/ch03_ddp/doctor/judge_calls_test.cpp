@@ -148,6 +148,46 @@ TEST(Judge, TheManyAreRightWhoeverCameFirst) {
   expect_verdict(ranks, VerdictKind::kReduceOp);
 }
 
+TEST(Judge, OneAgainstOneTheUsualIsRight) {
+  Call odd = call_at(kB);
+  odd.event.dtype = "float64";
+  for (const int wrong : {0, 1}) {
+    std::vector<RankReport> ranks;
+    for (int rank = 0; rank < 2; ++rank) {
+      ranks.push_back(rank_in(rank, rank == wrong ? odd : call_at(kB),
+                              /*refused=*/rank == 1));
+    }
+    expect_verdict(ranks, VerdictKind::kDtype, {wrong});
+  }
+}
+
+TEST(Judge, OneAgainstOneInTheFirstStepIsSaidToBeEither) {
+  Call odd = call_at(2);
+  odd.event.dtype = "float64";
+  const std::vector<RankReport> ranks{rank_in(0, odd, false),
+                                      rank_in(1, call_at(2), true)};
+  expect_verdict(ranks, VerdictKind::kDtype, {0, 1});
+  EXPECT_NE(judge(ranks)->sentence.find("or the other way round"),
+            std::string::npos);
+}
+
+// Of coalesced tensors only the first one's shape is told.
+TEST(Judge, CallsThatDifferInTheirBytesOnlyDiffer) {
+  Call odd = call_at(kB);
+  odd.event.bytes = 12;
+  expect_verdict(all_but_rank2(kB, odd), VerdictKind::kShape);
+}
+
+TEST(Judge, ACallFromAnotherLineIsTheSameCall) {
+  Call odd = call_at(kB);
+  odd.event.where = "train.cpp:99";
+  EXPECT_EQ(odd.signature(), call_at(kB).signature());
+  Call uneven = call_at(kB), other = call_at(kB);
+  uneven.event.op = other.event.op = "all_to_all";
+  uneven.event.shape = {7};
+  EXPECT_EQ(uneven.signature(), other.signature());
+}
+
 TEST(Judge, WaitsUntilTheOthersHaveComeBeforeItCountsThem) {
   Call odd = call_at(kB);
   odd.event.reduce_op = "max";
@@ -188,6 +228,15 @@ TEST_F(Stall, NamesWhoIsMissing) {
       << text;
   EXPECT_NE(text.find("last finished by all: broadcast #15"), std::string::npos)
       << text;
+}
+
+// Messages have numbers of their own.
+TEST_F(Stall, IsSeenWhileAnotherRankReceives) {
+  Call recv;
+  recv.event.op = "recv";
+  recv.event.sequence = 3;
+  ranks_[1].current = recv;
+  expect_verdict(ranks_, VerdictKind::kRankAbsent);
 }
 
 TEST_F(Stall, AsksForPatience) {
