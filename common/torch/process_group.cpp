@@ -322,6 +322,18 @@ std::vector<std::string> ProcessGroup::gather_strings(const std::string& text) {
       texts[rank] += state.store->get_to_str(part_key(number, rank, part));
     }
   }
+  // Rank 0 may serve the store, and may end because of what it has just read:
+  // it stays until the others have read it, too.
+  const std::string readers = fmt::format("text {}/readers", number);
+  const std::string all_have_read = readers + "/all";
+  if (state.store->add(readers, 1) == size()) {
+    state.store->set(all_have_read, std::string("yes"));
+  }
+  try {
+    if (rank() == 0) state.store->wait({all_have_read}, state.timeout);
+  } catch (const c10::DistStoreError&) {
+    throw std::runtime_error("not all ranks have read the others' texts");
+  }
   return texts;
 }
 
