@@ -241,8 +241,7 @@ class Patient {
   // Rank 0 says it.
   double learning_rate() {
     at::Tensor rate = at::full({1}, 0.05, at::TensorOptions(group_.device()));
-    group_.broadcast(
-        rate, mine(Fault::kRoot) ? (options_.rank + 1) % group_.size() : 0);
+    group_.broadcast(rate, mine(Fault::kRoot) ? std::max(1, group_.rank()) : 0);
     return rate.item<double>();
   }
 

@@ -66,7 +66,7 @@ class Verdicts(Doctor):
                     "ranks 0, 1, 3: all_reduce #21 (float32[1, 256], sum")
 
     def test_root(self):
-        self.expect("root", "rank 2: broadcast #24 (float32[1], root 3",
+        self.expect("root", "rank 2: broadcast #24 (float32[1], root 2",
                     "ranks 0, 1, 3: broadcast #24 (float32[1], root 0")
 
     def test_branch(self):
