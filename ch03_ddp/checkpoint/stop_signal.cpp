@@ -2,8 +2,11 @@
 #include "ch03_ddp/checkpoint/stop_signal.h"
 
 #include <array>
+#include <condition_variable>
 #include <csignal>
+#include <mutex>
 #include <stdexcept>
+#include <stop_token>
 
 namespace dai::ddp {
 namespace {
@@ -18,6 +21,14 @@ void note(int signal) {
   the_signal = signal;
 }
 
+// Sleeps, and is interrupted.
+void listen(const std::stop_token& stop) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait(lock, stop, [] { return false; });
+}
+
 }  // namespace
 
 StopSignal::StopSignal() {
@@ -30,9 +41,16 @@ StopSignal::StopSignal() {
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], &action, &before[i]);
   }
+  listener_ = std::jthread(listen);  // has this thread's mask, as it still is
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  for (const int signal : kSignals) sigaddset(&blocked, signal);
+  pthread_sigmask(SIG_BLOCK, &blocked, &mask_before_);
 }
 
 StopSignal::~StopSignal() {
+  // What is still on its way is noted, too, and kills nobody.
+  pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], &before[i], nullptr);
   }
