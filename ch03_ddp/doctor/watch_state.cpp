@@ -36,6 +36,13 @@ std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
 
+// Of a stall: "rank absent: rank 2 does". Those who wait may have come to
+// another call by now.
+std::string who_and_what(const std::string& text) {
+  const std::string line = first_line(text);
+  return line.substr(0, line.find(" not come to "));
+}
+
 // The kind: what is before the colon.
 std::string first_word(const std::string& text) {
   return text.substr(0, text.find(':'));
@@ -234,7 +241,7 @@ void Watch::State::judge_and_tell(const std::vector<RankReport>& ranks) {
   // falls apart, and what follows is no news.
   if (!before.empty() && !may_pass(first_word(before))) return;
   const std::string text = found ? found->to_string() : std::string();
-  if (first_line(text) == first_line(before)) return;
+  if (who_and_what(text) == who_and_what(before)) return;
   tell(verdict_key, text);
   std::lock_guard lock(mutex);
   take(text);
