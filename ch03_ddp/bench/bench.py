@@ -239,6 +239,7 @@ def saving(build, how, folder):
     """The stall of a save, in ms: the median of a run's six."""
     shutil.rmtree(folder, ignore_errors=True)
     report = str(build / "ch03_bench_saves.json")
+    pathlib.Path(report).unlink(missing_ok=True)  # no other run's numbers
     command = [str(build / "bin" / "dai_launch"), "--standalone",
                "--nproc-per-node", str(RANKS),
                str(build / "bin" / "ch03_ddp_train"), "--model", MODEL,

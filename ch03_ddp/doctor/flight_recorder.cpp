@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <bit>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>

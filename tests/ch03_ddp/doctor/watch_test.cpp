@@ -55,15 +55,10 @@ TEST_F(HandshakeTest, KeysAreUsedAgain) {
             static_cast<std::int64_t>(Handshake::kSlots) + 1);
 }
 
-LaunchContext launch() {
-  LaunchContext launch = launch_context_from_environment();
-  return launch;
-}
-
 // More than one watch in a life, one after the other.
 TEST(Watch, SeesTheCallsOfAHealthyGroup) {
   for (int life = 0; life < 2; ++life) {
-    Watch watch(group(), launch());
+    Watch watch(group(), launch_context_from_environment());
     for (std::int64_t step = 0; step < 20; ++step) {
       watch.begin_step(step);
       watch.enter("sync");
@@ -83,7 +78,7 @@ TEST(Watch, SeesTheCallsOfAHealthyGroup) {
 }
 
 TEST(Watch, AFailureOfOneIsHeardByAll) {
-  Watch watch(group(), launch(), {.prints = false});
+  Watch watch(group(), launch_context_from_environment(), {.prints = false});
   group().barrier();
   if (group().rank() == 0) watch.tell_failure("cannot read shard 7");
   EXPECT_THAT(
