@@ -83,16 +83,18 @@ verb_smoke() {
 
 help_bench() {
   cat <<'EOF'
-usage: scripts/book bench [chNN] --json FILE
+usage: scripts/book bench [chNN] --json FILE [--parts NAMES]
 
 Runs the comparisons of one chapter or of all (chNN_*/bench/bench.sh or
 bench.py) and writes their rows to FILE. Exits 77 where there are none yet.
+  --parts NAMES  only these parts of one chapter's bench (ch03's has them);
+                 FILE keeps its other rows
 example: scripts/book bench ch01 --json ch01.json
 EOF
 }
 
 verb_bench() {
-  local json='' chapter='' program programs=() rows=() name
+  local json='' chapter='' program programs=() rows=() name parts=()
   take_preset "$@"
   set -- "${REST[@]}"
   while (($#)); do
@@ -102,12 +104,19 @@ verb_bench() {
         json=$2
         shift
         ;;
+      --parts)
+        need_value "$@"
+        parts=(--parts "$2")
+        shift
+        ;;
       -*) refuse_arguments bench "$1" ;;
       *) chapter=$(chapter_folder "$1") ;;
     esac
     shift
   done
   [[ -n $json ]] || usage_error "bench needs --json FILE"
+  [[ -n $chapter ]] || ((!${#parts[@]})) ||
+    usage_error "--parts are those of one chapter: name it"
   for program in "$ROOT/${chapter:-ch*}"/bench/bench.{sh,py} \
     "$ROOT"/ch*/bench/bench.{sh,py}; do
     [[ -x $program && $program == "$ROOT/${chapter:-ch}"* ]] || continue
@@ -122,7 +131,11 @@ verb_bench() {
     name=$(basename "$(dirname "$(dirname "$program")")")
     note "bench of $name"
     mkdir -p "$BUILD/out/bench"
-    DAI_PRESET=$PRESET "$program" --json "$BUILD/out/bench/$name.json" ||
+    if ((${#parts[@]})) && [[ -e $json ]]; then
+      cp "$json" "$BUILD/out/bench/$name.json"
+    fi
+    DAI_PRESET=$PRESET "$program" --json "$BUILD/out/bench/$name.json" \
+      "${parts[@]}" ||
       die "the bench of $name failed"
     rows+=("$BUILD/out/bench/$name.json")
   done
