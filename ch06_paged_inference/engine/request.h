@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What a client asks for, and the state of each answer to it.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ch06_paged_inference/engine/block_table.h"
+
+namespace dai::paged {
+
+struct Sequence;
+
+// Changes a sequence's logits before a token is drawn: the place for bans,
+// grammars, guidance. Called in the engine's thread, with [vocab] logits.
+class LogitsProcessor {
+ public:
+  virtual ~LogitsProcessor() = default;
+  virtual void process(const Sequence& sequence, std::span<float> logits) = 0;
+};
+
+// The names and defaults of OpenAI's API and of vLLM's SamplingParams.
+struct SamplingParams {
+  double temperature = 1;         // 0: the most likely token
+  std::int64_t top_k = 0;         // of the k most likely; 0: of all
+  double top_p = 1;               // of the fewest whose probabilities reach p
+  double min_p = 0;               // of those at least so likely as p * the best
+  double repetition_penalty = 1;  // divides what occurred, prompt included
+  double presence_penalty = 0;    // subtracted once from what was generated
+  double frequency_penalty = 0;   // subtracted for each time
+  std::optional<std::uint64_t> seed =
+      {};  // none: the engine's, never equal twice
+  std::vector<std::pair<std::int32_t, float>> logit_bias = {};
+  std::int64_t logprobs = -1;  // the n best beside the drawn one; -1: none
+  std::vector<std::string> stop = {};
+  bool include_stop = false;  // in the text
+  std::vector<std::int32_t> stop_ids = {};
+  std::int64_t min_tokens = 0;
+  std::int64_t max_tokens = 16;
+  bool ignore_eos = false;
+  std::int64_t n = 1;  // answers to one prompt
+  std::vector<std::shared_ptr<LogitsProcessor>> processors = {};
+
+  // Throws UsageError that names the field and what it accepts.
+  void check(std::int64_t vocab_size) const;
+};
+
+enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
+const char* finish_name(FinishReason reason);  // "stop", as OpenAI says it
+
+struct TokenLogprob {
+  std::int32_t token = 0;
+  float logprob = 0;
+  std::vector<std::pair<std::int32_t, float>> best;  // falling
+};
+
+// What one step brought for one answer.
+struct Output {
+  std::int64_t request = 0;
+  std::int64_t index = 0;  // of n
+  std::string text = {};   // whole characters, nothing of a stop string
+  std::vector<std::int32_t> tokens = {};
+  std::vector<TokenLogprob> logprobs = {};
+  FinishReason finish = FinishReason::kNone;
+  std::string stopped_by = {};  // the stop string, if one did
+  std::string error = {};       // with kError
+  std::int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
+};
+
+struct Request {
+  std::vector<std::int32_t> prompt = {};
+  SamplingParams sampling = {};
+  std::int64_t priority = 0;  // smaller is more urgent
+  std::string cache_salt = {};
+  std::function<void(const Output&)> on_output = {};  // in the engine's thread
+};
+
+enum class SequenceState {
+  kForked,   // waits for its prompt to be computed by the first of the n
+  kWaiting,  // holds no blocks: new, or preempted
+  kRunning,
+  kDraining,  // over, but a step in flight still writes its blocks
+  kFinished,
+};
+
+// One answer on its way: what the scheduler schedules.
+struct Sequence {
+  std::int64_t id = 0;  // in the order of arrival
+  std::int64_t request = 0, index = 0;
+  std::shared_ptr<const Request> asked;
+  SequenceState state = SequenceState::kWaiting;
+  std::vector<std::int32_t> tokens;  // prompt and output
+  std::int64_t limit = 0;            // it ends when it has so many
+  // So many have keys and values, or will have when the steps planned so far
+  // are done; of the last, `drawing`, those steps draw what they are.
+  std::int64_t planned = 0;
+  std::int64_t drawing = 0;
+  std::int64_t in_flight = 0;  // planned steps with a row of it
+  BlockTable table;
+  std::int64_t cached_tokens = -1;  // of the prompt, at first admission
+  std::int64_t preemptions = 0;
+  FinishReason finish = FinishReason::kNone;
+
+  std::int64_t prompt_tokens() const { return std::ssize(asked->prompt); }
+  std::int64_t output_tokens() const {
+    return std::ssize(tokens) - prompt_tokens();
+  }
+  std::int64_t length() const { return std::ssize(tokens) + drawing; }
+};
+
+}  // namespace dai::paged

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch06_paged_inference/engine/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "ch01_intro/counter_random.h"
+#include "common/errors.h"
+
+namespace dai::paged {
+
+void StepPlan::drop(std::size_t row) {
+  const PlanRow gone = rows[row];
+  rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(row));
+  tokens.erase(tokens.begin() + gone.first,
+               tokens.begin() + gone.first + gone.count);
+  for (PlanRow& other : rows) {
+    if (other.first > gone.first) other.first -= gone.count;
+  }
+}
+
+std::uint64_t StepPlan::hash(std::uint64_t before) const {
+  std::uint64_t hash = before;
+  const auto mix = [&](std::int64_t value) {
+    hash = intro::mix64(hash ^ static_cast<std::uint64_t>(value));
+  };
+  mix(step);
+  for (const BlockCopy& copy : copies) mix(copy.from), mix(copy.to);
+  for (const PlanRow& row : rows) {
+    mix(row.sequence), mix(row.position), mix(row.count), mix(row.blocks);
+  }
+  for (const BlockId block : block_tables) mix(block);
+  return hash;
+}
+
+void SchedulerOptions::check() const {
+  if (max_step_tokens < 1 || max_sequences < 1 || !(watermark >= 0) ||
+      watermark >= 1) {
+    throw UsageError(fmt::format(
+        "a step of {} tokens, {} sequences, a watermark of {}: at least 1, at "
+        "least 1, and in [0, 1) are accepted",
+        max_step_tokens, max_sequences, watermark));
+  }
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options, std::int64_t blocks,
+                     std::int64_t block_size,
+                     std::shared_ptr<SchedulingPolicy> policy)
+    : options_(options),
+      policy_(std::move(policy)),
+      blocks_(blocks, block_size, options.prefix_caching),
+      waiting_(InOrder{policy_.get()}),
+      running_(InOrder{policy_.get()}) {
+  options_.check();
+}
+
+void Scheduler::wait(Sequence& sequence) {
+  sequence.state = SequenceState::kWaiting;
+  waiting_.insert(&sequence);
+  waiting_tokens_ += std::ssize(sequence.tokens);
+}
+
+void Scheduler::add(Sequence& sequence) {
+  sequence.table = blocks_.empty_table(sequence.asked->cache_salt);
+  wait(sequence);
+}
+
+void Scheduler::fork(const Sequence& first, Sequence& next) {
+  const std::int64_t prompt = next.prompt_tokens();
+  if (running() >= options_.max_sequences ||
+      std::ssize(first.table.blocks) < blocks_.blocks_for(prompt)) {
+    return add(next);
+  }
+  next.table = blocks_.fork(first.table, prompt);
+  next.planned = prompt;
+  next.cached_tokens = prompt;
+  next.state = SequenceState::kRunning;
+  running_.insert(&next);
+}
+
+StepPlan Scheduler::plan() {
+  StepPlan plan;
+  plan.step = ++step_;
+  plan.block_size = blocks_.block_size();
+  preempted_ = false;
+  Budget budget = this->budget();
+  plan_running(plan, budget);
+  if (!preempted_) plan_waiting(plan, budget);
+  if (!plan.empty()) hash_ = plan.hash(hash_);
+  return plan;
+}
+
+Scheduler::Budget Scheduler::budget() const {
+  Budget budget{options_.max_step_tokens, options_.max_step_tokens};
+  for (const Sequence* sequence : running_) {
+    if (sequence->length() - sequence->planned == 1) --budget.prompts;
+  }
+  const bool admits = !waiting_.empty() && running() < options_.max_sequences &&
+                      fits(**waiting_.begin(), step_);
+  if (admits) budget.prompts /= 2;
+  budget.prompts = std::max<std::int64_t>(1, budget.prompts);
+  return budget;
+}
+
+std::int64_t Scheduler::next_tokens(Sequence& sequence, const StepPlan& plan,
+                                    std::int64_t most) {
+  const std::int64_t size = blocks_.block_size();
+  std::int64_t left = sequence.length() - sequence.planned;
+  if (left > 1 && sequence.planned % size == 0) {
+    blocks_.share_prefix(sequence.table, sequence.tokens, plan.step);
+    // The last token is computed even where its block is there: its logits
+    // are not.
+    sequence.planned = std::max(
+        sequence.planned,
+        std::min(sequence.table.published() * size, sequence.length() - 1));
+    left = sequence.length() - sequence.planned;
+    if (blocks_.find_prefix(sequence.table, sequence.tokens, plan.step)
+            .pending) {
+      return 0;  // somebody is at it
+    }
+  }
+  if (left <= most) return left;
+  // A chunk ends with a block, so that the block can be shared.
+  const std::int64_t aligned =
+      (sequence.planned + most) / size * size - sequence.planned;
+  return aligned > 0 ? aligned : most;
+}
+
+void Scheduler::plan_running(StepPlan& plan, Budget& budget) {
+  // Preemption takes from the end, never what has its row already.
+  const std::vector<Sequence*> order(running_.begin(), running_.end());
+  for (Sequence* sequence : order) {
+    if (budget.all == 0) return;
+    if (sequence->state != SequenceState::kRunning) return;  // preempted
+    if (sequence->length() >= sequence->limit) continue;  // its last is drawn
+    const bool prompt = sequence->length() - sequence->planned > 1;
+    const std::int64_t most = prompt ? budget.prompts : budget.all;
+    if (most == 0) continue;
+    const std::int64_t count = next_tokens(*sequence, plan, most);
+    if (count == 0) continue;
+    while (!blocks_.grow(sequence->table, sequence->planned,
+                         sequence->planned + count, plan.copies)) {
+      Sequence* last = *running_.rbegin();
+      preempt(*last);
+      if (last == sequence) return;
+    }
+    add_row(plan, *sequence, count);
+    budget.all -= count;
+    budget.prompts =
+        std::min(budget.all, budget.prompts - (prompt ? count : 0));
+  }
+}
+
+bool Scheduler::fits(const Sequence& sequence, std::int64_t step) const {
+  const KvBlocks::Found found =
+      blocks_.find_prefix(sequence.table, sequence.tokens, step);
+  // What is shared need not be taken, unless it is free at present; of a
+  // prompt that is there as a whole the last block is copied.
+  const bool whole = found.blocks * blocks_.block_size() >= sequence.length();
+  const std::int64_t needed = blocks_.blocks_for(sequence.length()) -
+                              found.blocks + found.idle + (whole ? 1 : 0);
+  const auto kept_free =
+      running_.empty()
+          ? 0
+          : std::llround(options_.watermark *
+                         static_cast<double>(blocks_.pool().total()));
+  return needed + kept_free <= blocks_.pool().free();
+}
+
+void Scheduler::plan_waiting(StepPlan& plan, Budget& budget) {
+  for (auto at = waiting_.begin(); at != waiting_.end() && budget.all > 0;) {
+    Sequence& sequence = **at++;
+    if (running() >= options_.max_sequences) return;
+    if (sequence.drawing > 0) continue;  // preempted; its token is on its way
+    if (blocks_.find_prefix(sequence.table, sequence.tokens, plan.step)
+            .pending) {
+      continue;  // what it would compute, somebody computes
+    }
+    if (!fits(sequence, plan.step)) return;  // nobody overtakes it
+    const std::int64_t count = next_tokens(sequence, plan, budget.all);
+    if (sequence.cached_tokens < 0) sequence.cached_tokens = sequence.planned;
+    if (!blocks_.grow(sequence.table, sequence.planned,
+                      sequence.planned + count, plan.copies)) {
+      throw std::logic_error("a sequence that fits does not");
+    }
+    waiting_.erase(&sequence);
+    waiting_tokens_ -= std::ssize(sequence.tokens);
+    sequence.state = SequenceState::kRunning;
+    running_.insert(&sequence);
+    add_row(plan, sequence, count);
+    budget.all -= count;
+  }
+}
+
+void Scheduler::add_row(StepPlan& plan, Sequence& sequence,
+                        std::int64_t count) {
+  PlanRow row;
+  row.sequence = sequence.id;
+  row.first = std::ssize(plan.tokens);
+  row.count = count;
+  row.position = sequence.planned;
+  row.table = std::ssize(plan.block_tables);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t position = sequence.planned + i;
+    plan.tokens.push_back(
+        position < std::ssize(sequence.tokens)
+            ? sequence.tokens[static_cast<std::size_t>(position)]
+            : kUnknownToken);
+  }
+  sequence.planned += count;
+  blocks_.publish(sequence.table, sequence.tokens, sequence.planned, plan.step);
+  row.draws = sequence.planned == sequence.length();
+  sequence.drawing += row.draws ? 1 : 0;
+  ++sequence.in_flight;
+  const auto& blocks = sequence.table.blocks;
+  row.blocks = blocks_.blocks_for(sequence.planned);
+  plan.block_tables.insert(plan.block_tables.end(), blocks.begin(),
+                           blocks.begin() + row.blocks);
+  plan.rows.push_back(row);
+}
+
+void Scheduler::preempt(Sequence& sequence) {
+  running_.erase(&sequence);
+  blocks_.release(sequence.table);
+  sequence.planned = 0;
+  ++sequence.preemptions;
+  ++preemptions_;
+  preempted_ = true;
+  wait(sequence);
+}
+
+void Scheduler::row_done(Sequence& sequence, bool drew) {
+  --sequence.in_flight;
+  sequence.drawing -= drew ? 1 : 0;
+  if (sequence.state == SequenceState::kDraining && sequence.in_flight == 0) {
+    draining_.erase(&sequence);
+    blocks_.release(sequence.table);
+    sequence.state = SequenceState::kFinished;
+  }
+}
+
+bool Scheduler::preempt_last() {
+  if (running_.empty()) return false;
+  preempt(**running_.rbegin());
+  return true;
+}
+
+void Scheduler::append(Sequence& sequence, std::int32_t token) {
+  if (sequence.state == SequenceState::kWaiting) ++waiting_tokens_;
+  sequence.tokens.push_back(token);
+}
+
+void Scheduler::remove(Sequence& sequence, FinishReason reason) {
+  if (sequence.state == SequenceState::kWaiting) {
+    waiting_.erase(&sequence);
+    waiting_tokens_ -= std::ssize(sequence.tokens);
+  }
+  if (sequence.state == SequenceState::kRunning) {
+    running_.erase(&sequence);
+    if (reason != FinishReason::kError) {
+      // A row that is planned for the last token may yet be dropped.
+      blocks_.publish(sequence.table, sequence.tokens,
+                      std::min(sequence.planned, std::ssize(sequence.tokens) - 1),
+                      step_);
+    }
+  }
+  sequence.finish = reason;
+  if (sequence.in_flight > 0) {
+    sequence.state = SequenceState::kDraining;
+    draining_.insert(&sequence);
+  } else {
+    blocks_.release(sequence.table);
+    sequence.state = SequenceState::kFinished;
+  }
+}
+
+void Scheduler::reset_prefix_cache() {
+  blocks_.cache().clear();
+  for (Sequence* sequence : running_) sequence->table.publishes = false;
+  for (Sequence* sequence : draining_) sequence->table.publishes = false;
+}
+
+void Scheduler::check_ledger() const {
+  std::vector<const BlockTable*> tables;
+  for (const Sequence* sequence : running_) tables.push_back(&sequence->table);
+  for (const Sequence* sequence : draining_) tables.push_back(&sequence->table);
+  for (const Sequence* sequence : waiting_) {
+    if (!sequence->table.blocks.empty()) {
+      throw std::logic_error("a sequence waits and holds blocks");
+    }
+  }
+  blocks_.check(tables);
+}
+
+}  // namespace dai::paged
