@@ -88,8 +88,7 @@ void DecoderBlock::add_parameters(std::vector<NamedParameter>& list) const {
 Decoder::Decoder(DecoderParts& parts)
     : config_(parts.config()),
       ops_(parts.ops()),
-      table_(rope_table(config_.max_positions, config_.head_dim(),
-                        config_.rope_theta, parts.options().device)),
+      table_(parts.rope_table()),
       embedding_(parts.embedding()) {
   for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
     blocks_.push_back({std::make_unique<DecoderBlock>(parts, layer),
@@ -108,8 +107,31 @@ Decoder::Decoder(DecoderParts& parts)
 at::Tensor Decoder::hidden_states(const at::Tensor& tokens,
                                   std::int64_t first_position) const {
   check_tokens(tokens, first_position, config_.max_positions);
-  const RopeTable table{table_.cos.narrow(0, first_position, tokens.size(1)),
-                        table_.sin.narrow(0, first_position, tokens.size(1))};
+  return run(tokens, {table_.cos.narrow(0, first_position, tokens.size(1)),
+                      table_.sin.narrow(0, first_position, tokens.size(1))});
+}
+
+at::Tensor Decoder::hidden_states_at(const at::Tensor& tokens,
+                                     const at::Tensor& positions) const {
+  check_tokens(tokens, 0, tokens.size(tokens.dim() - 1));
+  if (positions.dim() != 1 || positions.scalar_type() != at::kLong ||
+      positions.size(0) != tokens.size(1)) {
+    throw UsageError(fmt::format(
+        "positions are {} [{}], int64 [{}] like the tokens is expected",
+        c10::toString(positions.scalar_type()),
+        fmt::join(positions.sizes(), ", "), tokens.size(1)));
+  }
+  return run(tokens, {table_.cos.index_select(0, positions),
+                      table_.sin.index_select(0, positions)});
+}
+
+at::Tensor Decoder::project(const at::Tensor& hidden) const {
+  RECORD_USER_SCOPE("head");
+  return head_->logits(hidden);
+}
+
+at::Tensor Decoder::run(const at::Tensor& tokens,
+                        const RopeTable& table) const {
   at::Tensor x;
   {
     RECORD_USER_SCOPE("embed");
@@ -129,9 +151,7 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens,
 
 at::Tensor Decoder::logits(const at::Tensor& tokens,
                            std::int64_t first_position) const {
-  const at::Tensor hidden = hidden_states(tokens, first_position);
-  RECORD_USER_SCOPE("head");
-  return head_->logits(hidden);
+  return project(hidden_states(tokens, first_position));
 }
 
 at::Tensor Decoder::loss(const at::Tensor& tokens,

@@ -62,6 +62,13 @@ class Decoder {
   // first_position + 1, ... -> [batch, seq, hidden], behind the last norm.
   at::Tensor hidden_states(const at::Tensor& tokens,
                            std::int64_t first_position = 0) const;
+  // The same for tokens that stand anywhere: positions [seq] int64, each below
+  // config.max_positions. For a batch of one that is several sequences, one
+  // behind the other, where the attention core keeps them apart.
+  at::Tensor hidden_states_at(const at::Tensor& tokens,
+                              const at::Tensor& positions) const;
+  // [..., hidden], behind the last norm -> [..., vocab]
+  at::Tensor project(const at::Tensor& hidden) const;
   // -> [batch, seq, vocab]
   at::Tensor logits(const at::Tensor& tokens,
                     std::int64_t first_position = 0) const;
@@ -75,6 +82,8 @@ class Decoder {
   const DecoderConfig& config() const { return config_; }
 
  private:
+  at::Tensor run(const at::Tensor& tokens, const RopeTable& table) const;
+
   DecoderConfig config_;
   const DecoderOps& ops_;
   RopeTable table_;  // [max_positions, head_dim / 2]

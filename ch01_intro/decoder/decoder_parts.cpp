@@ -192,6 +192,11 @@ at::Tensor DecoderParts::parameter(const std::string& name) const {
   return tensor.requires_grad_();
 }
 
+RopeTable DecoderParts::rope_table() const {
+  return intro::rope_table(config_.max_positions, config_.head_dim(),
+                           config_.rope_theta, options_.device);
+}
+
 std::unique_ptr<Linear> DecoderParts::linear(const std::string& name,
                                              std::int64_t in,
                                              std::int64_t out) {

@@ -138,8 +138,11 @@ class DecoderParts {
   virtual std::unique_ptr<FeedForward> feed_forward(std::int64_t layer);
   virtual std::unique_ptr<BlockWrapper> block_wrapper(std::int64_t layer);
 
-  // A leaf with its initial values: all of the named parameter.
-  at::Tensor parameter(const std::string& name) const;
+  // A leaf with its initial values: all of the named parameter. Whoever has
+  // other values (a trained model's) overrides this.
+  virtual at::Tensor parameter(const std::string& name) const;
+  // [max_positions, head_dim / 2], by the config's theta.
+  virtual RopeTable rope_table() const;
 
  private:
   DecoderConfig config_;
