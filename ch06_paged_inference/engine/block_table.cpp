@@ -74,9 +74,8 @@ bool KvBlocks::grow(BlockTable& table, std::int64_t first, std::int64_t end,
     return pool_.references(block) > 1 ||
            (cache_.knows(block) && cache_.is_filled(block));
   };
-  const bool copy =
-      written < have &&
-      is_others(table.blocks[static_cast<std::size_t>(written)]);
+  const bool copy = written < have &&
+                    is_others(table.blocks[static_cast<std::size_t>(written)]);
   const std::int64_t fresh = blocks_for(end) - have;
   if (fresh + (copy ? 1 : 0) > pool_.free()) return false;
   if (copy) {

@@ -365,6 +365,16 @@ void Engine::publish_stats() {
   }
 }
 
+std::vector<const Sequence*> Engine::sequences() const {
+  std::vector<const Sequence*> list;
+  for (const auto& [id, answer] : answers_) {
+    if (answer->sequence.finish == FinishReason::kNone) {
+      list.push_back(&answer->sequence);
+    }
+  }
+  return list;
+}
+
 EngineStats Engine::stats() const {
   const std::lock_guard lock(mutex_);
   return stats_;

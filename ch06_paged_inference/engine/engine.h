@@ -89,6 +89,8 @@ class Engine {
 
   // For step()'s thread alone.
   Scheduler& scheduler() { return scheduler_; }
+  // Those that are not over, in the order of their arrival.
+  std::vector<const Sequence*> sequences() const;
   const std::vector<Arrival>& arrivals() const { return arrivals_; }
   // Called with each plan before it runs.
   void watch(std::function<void(const StepPlan&)> watcher) {

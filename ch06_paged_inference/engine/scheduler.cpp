@@ -263,9 +263,9 @@ void Scheduler::remove(Sequence& sequence, FinishReason reason) {
     running_.erase(&sequence);
     if (reason != FinishReason::kError) {
       // A row that is planned for the last token may yet be dropped.
-      blocks_.publish(sequence.table, sequence.tokens,
-                      std::min(sequence.planned, std::ssize(sequence.tokens) - 1),
-                      step_);
+      blocks_.publish(
+          sequence.table, sequence.tokens,
+          std::min(sequence.planned, std::ssize(sequence.tokens) - 1), step_);
     }
   }
   sequence.finish = reason;

@@ -54,7 +54,8 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options,
   const std::int64_t block_bytes =
       PagedKv::bytes_per_token(config.decoder, run.kv_dtype) *
       options.block_size;
-  run.kv_blocks = (options.kv_mib << 20) / block_bytes;
+  run.kv_blocks = options.kv_blocks > 0 ? options.kv_blocks
+                                        : (options.kv_mib << 20) / block_bytes;
   if (run.kv_blocks < 2) {
     throw UsageError(fmt::format(
         "--kv-mib {}: a block of {} tokens takes {:.1f} MiB, two at least are "
