@@ -20,6 +20,7 @@
 namespace dai::hardware::testing {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using namespace std::chrono_literals;
@@ -357,7 +358,10 @@ TEST_P(OnMedium, NothingIsLeftInSharedMemory) {
                "another kind of file");
         raise(SIGKILL);
       });
-  EXPECT_THAT(said, ::testing::Each("ended by signal 9"));
+  // A rank may be gone while another still waits for a third.
+  EXPECT_THAT(said, ::testing::Contains("ended by signal 9"));
+  EXPECT_THAT(said,
+              ::testing::Each(AnyOf("ended by signal 9", HasSubstr(" died"))));
   EXPECT_THAT(ours(), IsEmpty());
 }
 
