@@ -6,6 +6,7 @@
 #include "ch06_paged_inference/model_file/default_model.h"
 #include "ch06_paged_inference/model_file/model_file.h"
 #include "ch06_paged_inference/runner/paged_attention.h"
+#include "common/allocator.h"
 #include "common/errors.h"
 #include "common/timer.h"
 #include "common/torch/device.h"
@@ -36,6 +37,7 @@ void LoadedModelOptions::declare(OptionSet& set) {
 LoadedModel::LoadedModel(const LoadedModelOptions& options,
                          const LaunchContext& launch, std::uint64_t seed) {
   const WallTimer timer;
+  keep_freed_memory();  // every step takes the same again
   const std::filesystem::path path = model_path(options.model);
   const std::unique_ptr<ModelFile> file = open_model(path);
   text_ = std::make_unique<ModelText>(open_model_text(path));

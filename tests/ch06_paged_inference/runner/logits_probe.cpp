@@ -48,9 +48,9 @@ int main(int argc, char** argv) {
     while (engine.step()) {
     }
     std::cout << nlohmann::json{{"ids", tokens}}.dump() << '\n';
-    std::cout.write(reinterpret_cast<const char*>(recorder->all.data()),
-                    static_cast<std::streamsize>(recorder->all.size() *
-                                                 sizeof(float)));
+    std::cout.write(
+        reinterpret_cast<const char*>(recorder->all.data()),
+        static_cast<std::streamsize>(recorder->all.size() * sizeof(float)));
     std::cout.flush();
   }
 }
