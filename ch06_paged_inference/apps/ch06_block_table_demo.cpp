@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
     app.metric("preemptions", static_cast<double>(s.preemptions));
     app.check("answers that are others alone",
               static_cast<double>(story.different), 0);
+    app.check("max|log probability - without blocks|", story.off, 1e-3);
     app.check("answers missing", 4 - static_cast<double>(story.answers), 0);
     app.check("nothing was shared or copied",
               s.sharing.shared == 0 || s.sharing.copied == 0 ? 1 : 0, 0);

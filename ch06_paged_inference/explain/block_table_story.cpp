@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <stdexcept>
 #include <utility>
@@ -12,8 +13,11 @@ namespace dai::paged {
 namespace {
 
 using Line = std::function<void(std::string_view)>;
-using Answers =
-    std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int32_t>>;
+struct Answer {
+  std::vector<std::int32_t> tokens;
+  std::vector<float> logprobs;
+};
+using Answers = std::map<std::pair<std::int64_t, std::int64_t>, Answer>;
 
 // A letter for each request, a number for each of its answers: "B2".
 std::string name_of(const Sequence& s) {
@@ -27,6 +31,7 @@ Request to_request(const StoryRequest& asked, std::int64_t number,
   request.prompt = tokenizer.encode(asked.text);
   request.sampling = {.temperature = 0.8,
                       .seed = static_cast<std::uint64_t>(100 + number),
+                      .logprobs = 0,
                       .max_tokens = asked.tokens,
                       .ignore_eos = true,
                       .n = asked.answers};
@@ -96,8 +101,12 @@ Answers run(LoadedModel& model, const std::vector<StoryRequest>& requests,
                                    number, model.text().tokenizer);
       request.on_output = [&answers, &numbers](const Output& output) {
         if (!output.error.empty()) throw std::runtime_error(output.error);
-        auto& tokens = answers[{numbers.at(output.request), output.index}];
-        tokens.insert(tokens.end(), output.tokens.begin(), output.tokens.end());
+        Answer& answer = answers[{numbers.at(output.request), output.index}];
+        answer.tokens.insert(answer.tokens.end(), output.tokens.begin(),
+                             output.tokens.end());
+        for (const TokenLogprob& token : output.logprobs) {
+          answer.logprobs.push_back(token.logprob);
+        }
       };
       numbers[engine.submit(std::move(request))] = number;
     }
@@ -155,22 +164,34 @@ Story tell_block_tables(LoadedModel& model,
   story.steps = story.stats.steps - before;
   story.answers = std::ssize(together);
   if (line) {
-    for (const auto& [key, tokens] : together) {
+    for (const auto& [key, answer] : together) {
       line(fmt::format("{}{}: {}...{}\n",
                        static_cast<char>('A' + key.first % 26),
                        requests[static_cast<std::size_t>(key.first)].answers > 1
                            ? std::to_string(key.second + 1)
                            : "",
                        requests[static_cast<std::size_t>(key.first)].text,
-                       words(tokens, model.text().tokenizer)));
+                       words(answer.tokens, model.text().tokenizer)));
     }
     line("\n");
   }
+  for (const auto& [key, answer] : together) {
+    std::vector<std::int32_t> text = model.text().tokenizer.encode(
+        requests[static_cast<std::size_t>(key.first)].text);
+    const std::int64_t prompt = std::ssize(text);
+    text.insert(text.end(), answer.tokens.begin(), answer.tokens.end());
+    const std::vector<float> naive =
+        model.runner().naive_logprobs(text, prompt);
+    for (std::size_t i = 0; i < naive.size(); ++i) {
+      story.off = std::max<double>(story.off,
+                                   std::abs(naive[i] - answer.logprobs.at(i)));
+    }
+  }
   for (std::size_t i = 0; i < requests.size(); ++i) {
     engine.scheduler().reset_prefix_cache();
-    for (const auto& [key, tokens] :
+    for (const auto& [key, answer] :
          run(model, requests, static_cast<std::int64_t>(i))) {
-      story.different += together.at(key) != tokens ? 1 : 0;
+      story.different += together.at(key).tokens != answer.tokens ? 1 : 0;
     }
   }
   return story;

@@ -4,7 +4,8 @@
 // Block tables, shown: a few requests on a real model, chosen so that a table
 // grows, is shared, forked, copied on write and preempted, step by step in
 // words. And a proof: each answer is, token by token, what the request gets
-// when it has the engine to itself.
+// when it has the engine to itself, and as probable as in one pass over its
+// text without any blocks.
 //
 //   Story story = tell_block_tables(model, requests, print);
 //
@@ -30,6 +31,7 @@ struct StoryRequest {
 struct Story {
   std::int64_t steps = 0, answers = 0;
   std::int64_t different = 0;  // answers that are others when alone
+  double off = 0;  // the most that a log probability is off the naive one
   EngineStats stats;
 };
 
