@@ -47,6 +47,7 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options,
         "{}: the tokenizer has {} tokens, the model {}", file->where(),
         text_->tokenizer.vocab_size(), config.decoder.vocab_size));
   }
+  config_ = config.decoder;
   TorchRunnerOptions run;
   run.block_size = options.block_size;
   run.max_positions = options.max_length;

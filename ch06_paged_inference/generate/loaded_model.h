@@ -38,6 +38,7 @@ class LoadedModel {
   Engine& engine() { return *engine_; }
   TorchRunner& runner() { return *runner_; }
   const ModelText& text() const { return *text_; }
+  const intro::DecoderConfig& config() const { return config_; }
   // "model.gguf: 134.5 M parameters, ...", one line.
   const std::string& description() const { return description_; }
 
@@ -45,6 +46,7 @@ class LoadedModel {
   std::unique_ptr<ModelText> text_;
   std::unique_ptr<TorchRunner> runner_;
   std::unique_ptr<Engine> engine_;
+  intro::DecoderConfig config_;
   std::string description_;
 };
 

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch06_paged_inference/schedule/virtual_run.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+namespace dai::paged {
+namespace {
+
+StepCost plain(double step, double token = 0, double context = 0) {
+  return {.step_ms = step, .token_ms = token, .context_ms = context};
+}
+
+TEST(StepCost, IsTheLineThroughWhatWasMeasured) {
+  std::vector<MeasuredStep> steps;
+  for (const auto& [tokens, context] :
+       {std::pair{1, 16}, {8, 128}, {64, 64}, {128, 700}}) {
+    steps.push_back({static_cast<double>(tokens), static_cast<double>(context),
+                     30 + 1.5 * tokens + 0.25 * context});
+  }
+  const StepCost cost = fit_step_cost(steps);
+  EXPECT_NEAR(cost.step_ms, 30, 1e-6);
+  EXPECT_NEAR(cost.token_ms, 1.5, 1e-6);
+  EXPECT_NEAR(cost.context_ms, 0.25, 1e-6);
+  EXPECT_LT(cost.worst_error(), 1e-9);
+  EXPECT_THROW(fit_step_cost({{1, 1, 1}, {2, 2, 2}}), std::invalid_argument);
+}
+
+TEST(StepCost, NothingCostsLessThanNothing) {
+  // Context seems to make steps shorter: noise.
+  const StepCost cost = fit_step_cost(
+      {{1, 10, 31}, {2, 1000, 31.5}, {16, 20, 47}, {16, 4000, 45}});
+  EXPECT_EQ(cost.context_ms, 0);
+  EXPECT_NEAR(cost.token_ms, 1, 0.1);
+  EXPECT_GE(cost.worst_error(), 0.01);
+}
+
+TEST(StepCost, TheRecordedOneIsSane) {
+  const StepCost cost = recorded_step_cost();
+  EXPECT_GT(cost.step_ms, 0);
+  EXPECT_GT(cost.token_ms, 0);
+  EXPECT_GE(cost.from.size(), 5U);
+  EXPECT_LT(cost.worst_error(), 0.6);
+}
+
+// One request: 10 prompt tokens in steps of 4, then a token a step.
+TEST(VirtualRun, OneRequestByHand) {
+  VirtualServer server;
+  server.scheduler.max_step_tokens = 4;
+  server.block_size = 4;
+  const VirtualRun run =
+      serve_continuously({{100, 10, 3}}, server, plain(10, 1));
+  // 4, 4 and 2 tokens: 14 + 14 + 12 ms, then two steps of 11 ms.
+  ASSERT_EQ(run.requests.size(), 1U);
+  EXPECT_DOUBLE_EQ(run.requests[0].ttft_ms(), 40);
+  EXPECT_DOUBLE_EQ(run.requests[0].tpot_ms(), 11);
+  EXPECT_DOUBLE_EQ(run.end_ms, 162);
+  EXPECT_EQ(run.steps, 5);
+  EXPECT_DOUBLE_EQ(run.longest_step_ms, 14);
+}
+
+// Two at once, a third while they run: static lets it wait for both.
+TEST(VirtualRun, StaticBatchesWaitForTheirLast) {
+  const std::vector<TimedRequest> trace{{0, 4, 2}, {0, 4, 10}, {15, 4, 2}};
+  const StepCost cost = plain(10);
+  const VirtualRun continuous = serve_continuously(trace, {}, cost);
+  const VirtualRun fixed = serve_statically(trace, 2, {}, cost);
+  EXPECT_DOUBLE_EQ(fixed.requests[0].end_ms, 20);
+  EXPECT_DOUBLE_EQ(fixed.requests[1].end_ms, 100);
+  EXPECT_DOUBLE_EQ(fixed.requests[2].first_ms, 110);
+  EXPECT_DOUBLE_EQ(continuous.requests[2].first_ms, 30);
+  EXPECT_DOUBLE_EQ(continuous.end_ms, 100);
+  EXPECT_DOUBLE_EQ(fixed.end_ms, 120);
+}
+
+TEST(VirtualRun, AllAreServedWhateverTheOptions) {
+  const auto trace = arrivals_like_chats(60, 20, 40, 20, 5);
+  for (const std::int64_t budget : {8, 64}) {
+    for (const std::int64_t blocks : {17, 400}) {
+      for (const char* policy : {"fcfs", "priority"}) {
+        VirtualServer server;
+        server.scheduler.max_step_tokens = budget;
+        server.blocks = blocks;
+        server.policy = policy;
+        const VirtualRun run =
+            serve_continuously(trace, server, plain(5, 1, 0.01));
+        ASSERT_EQ(run.requests.size(), trace.size());
+        for (const ServedRequest& r : run.requests) {
+          EXPECT_GT(r.first_ms, r.arrival_ms);
+          EXPECT_GE(r.end_ms, r.first_ms);
+        }
+        EXPECT_EQ(run.preemptions > 0, blocks == 17);
+      }
+    }
+  }
+}
+
+TEST(Arrivals, AreAsManyASecondAsAsked) {
+  const auto trace = arrivals_like_chats(4000, 5, 64, 48, 9);
+  EXPECT_NEAR(trace.back().arrival_ms / 1e3, 800, 40);
+  double prompt = 0;
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    prompt += static_cast<double>(trace[i].prompt) / 4000;
+    EXPECT_GE(trace[i].output, 1);
+    EXPECT_LE(trace[i].prompt, 4 * 64);
+    EXPECT_GE(trace[i].arrival_ms, i > 0 ? trace[i - 1].arrival_ms : 0);
+  }
+  EXPECT_NEAR(prompt, 64, 6);  // the cut takes a little
+}
+
+}  // namespace
+}  // namespace dai::paged
