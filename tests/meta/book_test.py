@@ -498,7 +498,12 @@ class Tables(Copy):
                 "bytes": {"parameters": [4, 4], "activations": [0, 8]},
                 "phases": [{"name": "forward", "begin_ms": 0, "end_ms": 1}]}},
             "scale_bytes": {"bytes": {"tiny": {"weights": 4e6, "KV": 1e3}},
-                            "devices": {"8 GB": 8e9}}}))
+                            "devices": {"8 GB": 8e9}},
+            "kv_memory": {"paged": {"tokens": 90, "free": 10}},
+            "request_timeline": {"static": [[0, 10, 30], [5, 20, 40]]},
+            "schedule_sweep": [
+                {"budget": 64, "sequences": 4, "policy": "fcfs",
+                 "ttft_p99_ms": 90, "tpot_p99_ms": 5, "frontier": True}]}))
 
         def plot(*words):
             return subprocess.run(
@@ -509,7 +514,7 @@ class Tables(Copy):
         self.assert_exit(plot(report, "-o", self.root / "b.svg"), 0)
         svg = (self.root / "a.svg").read_bytes()
         self.assertEqual(svg, (self.root / "b.svg").read_bytes())
-        self.assertLess(len(svg), 60000)
+        self.assertLess(len(svg), 90000)
         for bad in ("{}", "{", '{"curves": {"one": ["x"]}}',
                     '{"breakdown_ms": {"one": {"forward": -1}}}',
                     '{"roofline": {"points": []}}',
@@ -519,6 +524,9 @@ class Tables(Copy):
                     '{"memory_timeline": {"a": {"ms": [1, 2],'
                     ' "bytes": {"parameters": [4]}}}}',
                     '{"scale_bytes": {"bytes": {"tiny": {"weights": 4}}}}',
+                    '{"kv_memory": {"paged": {"tokens": "x"}}}',
+                    '{"request_timeline": {"static": [[0, 1]]}}',
+                    '{"schedule_sweep": [{"budget": 1}]}',
                     '{"scale_bytes": {"bytes": {"tiny": {"weights": 0}},'
                     ' "devices": {"8 GB": 8e9}}}'):
             self.assert_exit(plot(self.write("bad.json", bad)), 2)
