@@ -2,6 +2,11 @@
 #include "ch06_paged_inference/bottleneck/step_work.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "common/embedded.h"
+
+DAI_EMBEDDED(recorded_roofs_json);
 
 namespace dai::paged {
 namespace {
@@ -40,6 +45,14 @@ intro::Work step_work(const intro::DecoderConfig& c, const StepShape& shape,
                                 (rows * (position + count) + tokens));
   work.working_set_bytes = work.bytes;
   return work;
+}
+
+intro::Roofline recorded_roofline() {
+  const auto json = nlohmann::json::parse(embedded_recorded_roofs_json());
+  intro::Roofline roofline;
+  roofline.peak_flop_per_s = json.at("fp32_flop_per_s");
+  roofline.levels = {{json.at("level"), 0, json.at("bytes_per_s")}};
+  return roofline;
 }
 
 std::int64_t compute_bound_batch(const intro::DecoderConfig& c,

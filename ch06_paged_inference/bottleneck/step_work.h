@@ -28,6 +28,10 @@ std::int64_t compute_bound_batch(const intro::DecoderConfig& config,
                                  std::int64_t context, double ridge,
                                  double weight_bytes, double kv_bytes);
 
+// As measured on one machine and kept (recorded_roofs.json): one peak, one
+// level of memory.
+intro::Roofline recorded_roofline();
+
 // Of one token, all layers, keys and values.
 double kv_bytes_per_token(const intro::DecoderConfig& config, double kv_bytes);
 
