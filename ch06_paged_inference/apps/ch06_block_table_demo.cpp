@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
     options.model.one_row = options.model.synchronous = true;
     options.model.kv_blocks = options.blocks;
-    LoadedModel model(options.model, app.launch(), app.seed());
+    LoadedModel model(options.model, app);
     app.print(model.description() + "\n");
     const std::string common = "Once upon a time there was a small";
     const Story story = tell_block_tables(

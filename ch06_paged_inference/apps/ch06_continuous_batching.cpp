@@ -42,7 +42,7 @@ nlohmann::ordered_json timeline(const VirtualRun& run) {
 StepCost step_cost(dai::App& app, const BatchingOptions& o) {
   StepCost cost = recorded_step_cost();
   if (o.cost == "measured") {
-    LoadedModel model(o.model, app.launch(), app.seed());
+    LoadedModel model(o.model, app);
     app.print(model.description());
     cost = measure_step_cost(model.runner(), static_cast<int>(o.repeats));
   }

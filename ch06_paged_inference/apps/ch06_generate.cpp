@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
           "scripts/book run ch06_generate -- --prompt \"What is a cat?\"",
       .declare = [&](dai::OptionSet& set) { options.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
-    LoadedModel model(options.model, app.launch(), app.seed());
+    LoadedModel model(options.model, app);
     app.print(model.description());
     Chat chat(model, options.sampling, options.system);
     double off = 0;

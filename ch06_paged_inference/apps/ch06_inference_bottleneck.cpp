@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
       .example = "scripts/book run ch06_inference_bottleneck -- --context 1024",
       .declare = [&](dai::OptionSet& set) { o.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
-    LoadedModel model(o.model, app.launch(), app.seed());
+    LoadedModel model(o.model, app);
     app.print(model.description());
     const dai::intro::DecoderConfig& config = model.config();
     const dai::intro::Roofline roofline =

@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
     const MemoryUse& paged = ways[3].second;
 
     o.model.kv_blocks = 33 * 22;  // 33 sequences of 352 tokens
-    LoadedModel model(o.model, app.launch(), app.seed());
+    LoadedModel model(o.model, app);
     app.print(model.description());
     const DecodeTimes times = measure_decode(model.runner(), {1, 8, 32}, 338,
                                              static_cast<int>(o.repeats));

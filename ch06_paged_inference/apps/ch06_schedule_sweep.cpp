@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
     StepCost cost = recorded_step_cost();
     if (o.cost == "measured") {
-      LoadedModel model(o.model, app.launch(), app.seed());
+      LoadedModel model(o.model, app);
       app.print(model.description());
       cost = measure_step_cost(model.runner(), static_cast<int>(o.repeats));
     }

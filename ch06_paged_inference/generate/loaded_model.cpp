@@ -34,13 +34,12 @@ void LoadedModelOptions::declare(OptionSet& set) {
                "plan a step only when the one before is done");
 }
 
-LoadedModel::LoadedModel(const LoadedModelOptions& options,
-                         const LaunchContext& launch, std::uint64_t seed) {
+LoadedModel::LoadedModel(const LoadedModelOptions& options, const App& app) {
   const WallTimer timer;
   keep_freed_memory();  // every step takes the same again
   const std::filesystem::path path = model_path(options.model);
   const std::unique_ptr<ModelFile> file = open_model(path);
-  text_ = std::make_unique<ModelText>(open_model_text(path));
+  text_ = std::make_unique<ModelText>(open_model_text(path, app.cache_dir()));
   const ModelConfig& config = file->config();
   if (text_->tokenizer.vocab_size() > config.decoder.vocab_size) {
     throw UsageError(fmt::format(
@@ -52,7 +51,7 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options,
   run.block_size = options.block_size;
   run.max_positions = options.max_length;
   run.one_row = options.one_row;
-  run.device = choose_device(options.device, launch);
+  run.device = choose_device(options.device, app.launch());
   if (options.kv_dtype == "bfloat16") run.kv_dtype = c10::ScalarType::BFloat16;
   const std::int64_t block_bytes =
       PagedKv::bytes_per_token(config.decoder, run.kv_dtype) *
@@ -73,7 +72,7 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options,
   engine.scheduler.prefix_caching = !options.no_prefix_cache;
   engine.policy = scheduling_policy(options.policy);
   engine.asynchronous = !options.synchronous;
-  engine.seed = seed;
+  engine.seed = app.seed();
   engine.end_ids = text_->stop_ids;
   engine_ = std::make_unique<Engine>(engine, *runner_, &text_->tokenizer);
   description_ = fmt::format(

@@ -6,7 +6,7 @@
 //
 //   LoadedModelOptions options;
 //   options.declare(set);
-//   LoadedModel model(options, app.launch(), app.seed());
+//   LoadedModel model(options, app);
 //   model.engine().submit(...);
 
 #include <cstdint>
@@ -32,8 +32,7 @@ struct LoadedModelOptions {
 
 class LoadedModel {
  public:
-  LoadedModel(const LoadedModelOptions& options, const LaunchContext& launch,
-              std::uint64_t seed);
+  LoadedModel(const LoadedModelOptions& options, const App& app);
 
   Engine& engine() { return *engine_; }
   TorchRunner& runner() { return *runner_; }

@@ -29,6 +29,7 @@ class CheckpointModel : public ModelFile {
   const ModelConfig& config() const override { return config_; }
   StoredWeight stored(const std::string& name) const override;
   const std::string& where() const override { return where_; }
+  const Metadata& metadata() const { return checkpoint_->manifest().metadata; }
   std::size_t tensor_count() const override {
     return checkpoint_->manifest().tensors.size();
   }

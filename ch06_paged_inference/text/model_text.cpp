@@ -4,12 +4,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <utility>
 
+#include "ch01_intro/corpus/english_text.h"
+#include "ch01_intro/tokenizer/corpus_tokens.h"
 #include "ch01_intro/tokenizer/tokenizer_json.h"
+#include "ch06_paged_inference/model_file/checkpoint_model.h"
 #include "common/file.h"
+#include "common/fnv1a.h"
 #include "common/strict_json.h"
 
 namespace dai::paged {
@@ -139,15 +145,47 @@ ModelText folder_text(const fs::path& folder) {
   return text;
 }
 
-ModelText checkpoint_text(const fs::path& folder) {
+// The tokenizer that ch03_ddp_train had: learnt from the dictionary's
+// beginning.
+intro::Tokenizer learnt_tokenizer(const fs::path& folder,
+                                  const fs::path& cache_folder) {
+  const CheckpointModel model(folder);
+  const Metadata& metadata = model.metadata();
+  const auto text_bytes = metadata.find("config.text_bytes");
+  const auto tokens = metadata.find("config.tokens");
+  std::int64_t bytes = 0;
+  if (text_bytes == metadata.end() || tokens == metadata.end() ||
+      std::from_chars(text_bytes->second.data(),
+                      text_bytes->second.data() + text_bytes->second.size(),
+                      bytes)
+              .ec != std::errc()) {
+    refuse(model.where(),
+           "has no tokenizer.json, nor has the folder around it");
+  }
+  intro::CorpusTokens corpus = intro::cached_corpus_tokens(
+      intro::load_english_text("", bytes),
+      {.vocab_size = model.config().decoder.vocab_size,
+       .max_text_bytes = bytes},
+      cache_folder);
+  const std::string fingerprint = fmt::format(
+      "{:016x}", fnv1a({reinterpret_cast<const char*>(corpus.ids.data()),
+                        corpus.ids.size() * sizeof corpus.ids[0]}));
+  if (fingerprint != tokens->second) {
+    refuse(model.where(),
+           "was trained on another text than the dictionary: its "
+           "tokenizer.json belongs beside it");
+  }
+  return std::move(corpus.tokenizer);
+}
+
+ModelText checkpoint_text(const fs::path& folder,
+                          const fs::path& cache_folder) {
   const fs::path own = folder / "tokenizer.json";
   const fs::path run =
       fs::absolute(folder).lexically_normal().parent_path() / "tokenizer.json";
-  if (!fs::exists(own) && !fs::exists(run)) {
-    refuse(fmt::format("'{}'", folder.string()),
-           "has no tokenizer.json, nor has the folder around it");
-  }
-  ModelText text{intro::load_tokenizer_json(fs::exists(own) ? own : run),
+  ModelText text{fs::exists(own)   ? intro::load_tokenizer_json(own)
+                 : fs::exists(run) ? intro::load_tokenizer_json(run)
+                                   : learnt_tokenizer(folder, cache_folder),
                  {},
                  std::nullopt};
   add_stop(text.stop_ids, text.tokenizer.token_to_id("<|endoftext|>"));
@@ -217,10 +255,10 @@ intro::TokenizerParts gguf_tokenizer_parts(const GgufFile& file) {
   return parts;
 }
 
-ModelText open_model_text(const fs::path& path) {
+ModelText open_model_text(const fs::path& path, const fs::path& cache_folder) {
   if (!fs::is_directory(path)) return gguf_text(path);
   if (fs::exists(path / "config.json")) return folder_text(path);
-  return checkpoint_text(path);
+  return checkpoint_text(path, cache_folder);
 }
 
 }  // namespace dai::paged

@@ -13,7 +13,9 @@
 //                   pre-tokenizers of pre_tokenizer_steps()
 //   Hugging Face    tokenizer.json, tokenizer_config.json, chat_template.jinja,
 //                   generation_config.json
-//   checkpoint      tokenizer.json, in its folder or the run's; no chat
+//   checkpoint      tokenizer.json, in its folder or the run's; without one the
+//                   dictionary's is learnt again, as ch03_ddp_train learnt it,
+//                   and held against the tokens that the checkpoint remembers
 //
 // Throws UsageError for files that are not there, malformed or not supported.
 
@@ -34,7 +36,9 @@ struct ModelText {
   std::optional<ChatTemplate> chat;    // nothing: the model is no chat model
 };
 
-ModelText open_model_text(const std::filesystem::path& path);
+// What has to be learnt is kept in `cache_folder`; empty: nothing is.
+ModelText open_model_text(const std::filesystem::path& path,
+                          const std::filesystem::path& cache_folder = {});
 
 // What tokenizer.ggml.* says.
 intro::TokenizerParts gguf_tokenizer_parts(const GgufFile& file);

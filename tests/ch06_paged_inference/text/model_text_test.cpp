@@ -118,7 +118,7 @@ TEST_F(ModelTexts, BesideACheckpoint) {
   const auto step = folder_ / "run" / "step-000010";
   std::filesystem::create_directories(step);
   EXPECT_THAT(message_of<UsageError>([&] { open_model_text(step); }),
-              HasSubstr("no tokenizer.json"));
+              HasSubstr("no whole checkpoint"));
   intro::save_tokenizer_json(from.tokenizer, folder_ / "run/tokenizer.json");
   EXPECT_EQ(open_model_text(step).tokenizer.vocab_size(), 6);
   EXPECT_EQ(open_model_text(folder_ / "run").tokenizer.vocab_size(), 6);
