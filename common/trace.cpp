@@ -27,7 +27,8 @@ int this_thread_number() {
 json args_json(const TraceArgs& args) {
   json object = json::object();
   for (const auto& [key, value] : args) {
-    std::visit([&](const auto& v) { object[key] = v; }, value);
+    json& member = object[key];
+    std::visit([&](const auto& v) { member = v; }, value);
   }
   return object;
 }
