@@ -4,8 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <map>
 #include <numeric>
+#include <set>
+#include <thread>
 
 #include "common/errors.h"
 #include "tests/ch06_paged_inference/support/pretend_runner.h"
@@ -443,6 +447,46 @@ TEST(Engine, ReplayGivesTheSameSchedule) {
     log[4].step += 9;  // another arrival, another schedule
     EXPECT_NE(run(&log, asynchronous, again), first);
   }
+}
+
+// Three threads submit and cancel, a fourth looks, one steps.
+TEST_P(Modes, OtherThreadsMaySubmitCancelAndLook) {
+  EngineOptions options = budget(32, GetParam());
+  options.check_ledger = true;
+  PretendRunner runner(40, 4);
+  Engine engine(options, runner);
+  std::atomic<int> submitted{0}, over{0}, senders{3};
+  std::vector<std::jthread> threads;
+  for (std::int32_t t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::int32_t i = 0; i < 40; ++i) {
+        Request request{.prompt = prompt(3 + i % 9, t),
+                        .sampling = {.max_tokens = 4}};
+        request.on_output = [&](const Output& output) {
+          over += output.finish != FinishReason::kNone ? 1 : 0;
+        };
+        ++submitted;
+        const std::int64_t number = engine.submit(std::move(request));
+        if (i % 5 == 0) engine.cancel(number);
+      }
+      --senders;
+    });
+  }
+  threads.emplace_back([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      const EngineStats stats = engine.stats();
+      EXPECT_LE(stats.blocks_free, stats.blocks);
+      std::this_thread::yield();
+    }
+  });
+  while (senders > 0 || engine.step() || over < submitted) {
+    engine.step();
+  }
+  threads.back().request_stop();
+  threads.clear();
+  EXPECT_EQ(submitted, 120);
+  EXPECT_EQ(over, 120);
+  EXPECT_EQ(engine.stats().blocks_free, 40);
 }
 
 TEST(Engine, ResidencyCountsEveryBlock) {

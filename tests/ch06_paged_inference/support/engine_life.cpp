@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <map>
 #include <stdexcept>
 
@@ -22,7 +23,7 @@ class Life {
         runner_(8 + pick(12), std::int64_t{1} << pick(4), kVocab),
         engine_(options(), runner_) {
     runner_.before = [this](const StepPlan&) {
-      if (std::exchange(fail_next_, false)) throw std::runtime_error("failed");
+      if (fail_next_.exchange(false)) throw std::runtime_error("failed");
     };
   }
 
@@ -154,7 +155,7 @@ class Life {
   Engine engine_;
   std::map<std::int64_t, Asked> live_;
   std::int64_t next_ = 0, quiet_ = 0;
-  bool fail_next_ = false;
+  std::atomic<bool> fail_next_{false};  // read by the engine's own thread
   LifeSummary done_;
 };
 
