@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <memory>
 
+#include "ch06_paged_inference/extend/no_repeat_ngram.h"
 #include "common/app.h"
 
 using namespace dai::paged;
@@ -16,6 +18,7 @@ struct GenerateOptions {
   LoadedModelOptions model;
   SamplingParams sampling{.temperature = 0, .max_tokens = 256};
   std::string prompt, system;
+  std::int64_t no_repeat = 0;
 
   void declare(dai::OptionSet& set) {
     model.declare(set);
@@ -25,6 +28,9 @@ struct GenerateOptions {
     set.add("--temperature", sampling.temperature, "0: the likeliest token");
     set.add("--top-p", sampling.top_p, "of the likeliest with that probability",
             1e-9);
+    set.add("--no-repeat-ngram", no_repeat,
+            "no so many tokens in a row twice in an answer; 0: whatever comes",
+            0);
     set.add("--top-k", sampling.top_k, "of the k likeliest; 0: of all", 0);
     set.preset("smoke", [this] {
       prompt = "What is the capital of France?";
@@ -70,7 +76,12 @@ int main(int argc, char** argv) {
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
     LoadedModel model(options.model, app);
     app.print(model.description());
-    Chat chat(model, options.sampling, options.system);
+    SamplingParams sampling = options.sampling;
+    if (options.no_repeat > 0) {
+      sampling.processors = {
+          std::make_shared<NoRepeatNgram>(options.no_repeat)};
+    }
+    Chat chat(model, sampling, options.system);
     double off = 0;
     if (!options.prompt.empty()) {
       app.print(fmt::format("\n> {}\n", options.prompt));

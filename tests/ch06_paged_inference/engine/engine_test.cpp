@@ -345,30 +345,6 @@ TEST(Engine, UrgentOnesComeFirstAndStayLongest) {
   bench.expect_reference();
 }
 
-class ShortestPromptFirst : public SchedulingPolicy {
- public:
-  bool before(const Sequence& a, const Sequence& b) const override {
-    return a.prompt_tokens() < b.prompt_tokens();
-  }
-};
-
-TEST(Engine, TakesAPolicyFromOutside) {
-  EngineOptions options = budget(16);
-  options.policy = std::make_shared<ShortestPromptFirst>();
-  options.scheduler.max_sequences = 1;
-  Bench bench(options);
-  std::vector<std::int64_t> order;
-  for (const std::int64_t length : {9, 3, 6}) {
-    Request request{.prompt = prompt(length), .sampling = {.max_tokens = 2}};
-    request.on_output = [&, length](const Output& output) {
-      if (output.finish != FinishReason::kNone) order.push_back(length);
-    };
-    bench.engine.submit(request);
-  }
-  bench.run();
-  EXPECT_THAT(order, ElementsAre(3, 6, 9));
-}
-
 TEST(Engine, LimitsOfAdmission) {
   EngineOptions options = budget(16);
   options.max_waiting = 2;
