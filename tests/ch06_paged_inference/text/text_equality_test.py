@@ -4,8 +4,8 @@
 
 Blocks of every quantised format against `gguf`, the GGUF's tokenizer against
 `tokenizers`, chat templates against `jinja2` as transformers sets it up.
-DAI_PROBE names text_probe, DAI_MODEL the model; DAI_TEXT_FULL=1 takes all of
-the dictionary.
+DAI_PROBE names text_probe, DAI_MODEL the model; DAI_TEXT is "full" for all of
+the dictionary and "little" for a tenth of the usual, where everything is slow.
 """
 import json
 import os
@@ -28,7 +28,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]
 import tokenizer_samples  # pylint: disable=wrong-import-position
 
 MODEL = os.environ["DAI_MODEL"]
-FULL = os.environ.get("DAI_TEXT_FULL") == "1"
+MUCH = {"full": -1, "": 3_000_000, "little": 300_000}[
+    os.environ.get("DAI_TEXT", "")]
 DICTIONARY = pathlib.Path("/usr/share/dictd/gcide.dict.dz")
 
 
@@ -101,10 +102,11 @@ def tokenizer_of(path):
 
 def corpus():
     texts = list(tokenizer_samples.SENTENCES)
-    texts += tokenizer_samples.repository(3_000_000 if FULL else 400_000)
+    texts += tokenizer_samples.repository(
+        3_000_000 if MUCH < 0 else MUCH // 8)
     import gzip  # pylint: disable=import-outside-toplevel
     with gzip.open(DICTIONARY, "rt", encoding="utf-8", errors="replace") as f:
-        text = f.read(-1 if FULL else 3_000_000)
+        text = f.read(MUCH)
     texts += [text[i:i + 50_000] for i in range(0, len(text), 50_000)]
     texts += ["<|im_start|>user\nHi<|im_end|>\n", "<|im_end", "<|endoftext|>" * 3,
               "x" * 3000, " " * 500, "\r\n\r\n\t x", "1234567890" * 20]
@@ -117,7 +119,7 @@ class Words(WithProbe):
         self.assertEqual(self.probe.ask(do="load", model=MODEL)["vocab"],
                          theirs.get_vocab_size())
         texts = corpus()
-        self.assertGreater(sum(map(len, texts)), 3_000_000)
+        self.assertGreater(sum(map(len, texts)), abs(MUCH))
         for text in texts:
             ids = self.probe.ask(do="encode", text=text).get("ids")
             expected = theirs.encode(text).ids
