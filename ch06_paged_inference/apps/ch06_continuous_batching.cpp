@@ -3,33 +3,11 @@
 
 #include <fmt/format.h>
 
-#include "ch06_paged_inference/generate/loaded_model.h"
+#include "ch06_paged_inference/schedule_app/timed_trace_options.h"
 #include "common/app.h"
 #include "common/report.h"
 
 using namespace dai::paged;
-
-struct BatchingOptions {
-  LoadedModelOptions model;
-  std::int64_t requests = 120, prompt = 64, output = 48, repeats = 3;
-  double per_second = 0.8;
-  std::string cost = "measured";
-
-  void declare(dai::OptionSet& set) {
-    set.add("--requests", requests, "requests of the trace");
-    set.add("--per-second", per_second, "of them arrive, on average", 1e-3);
-    set.add("--prompt", prompt, "mean tokens of a prompt");
-    set.add("--output", output, "mean tokens of an answer");
-    set.add("--cost", cost, {"measured", "recorded"},
-            "of a step: measured on this machine, or kept from another");
-    set.add("--repeats", repeats, "steps timed of each shape");
-    set.add("--model", model.model, "as ch06_generate's; its steps are timed");
-    set.add("--device", model.device, {"auto", "cpu", "cuda"},
-            "where to compute");
-    set.preset("smoke", [this] { cost = "recorded"; });
-    set.preset("laptop", [] {});
-  }
-};
 
 nlohmann::ordered_json timeline(const VirtualRun& run) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -39,23 +17,8 @@ nlohmann::ordered_json timeline(const VirtualRun& run) {
   return rows;
 }
 
-StepCost step_cost(dai::App& app, const BatchingOptions& o) {
-  StepCost cost = recorded_step_cost();
-  if (o.cost == "measured") {
-    LoadedModel model(o.model, app);
-    app.print(model.description());
-    cost = measure_step_cost(model.runner(), static_cast<int>(o.repeats));
-  }
-  app.print(fmt::format(
-      "a step costs {:.1f} ms, {:.2f} for each token, {:.4f} for each token "
-      "looked back at ({}; the line is at most {:.0f} % off)\n\n",
-      cost.step_ms, cost.token_ms, cost.context_ms, o.cost,
-      100 * cost.worst_error()));
-  return cost;
-}
-
 int main(int argc, char** argv) {
-  BatchingOptions o;
+  TimedTraceOptions o{.requests = 120, .prompt = 64, .output = 48};
   const dai::AppSpec spec{
       .name = "ch06_continuous_batching",
       .shows = "static against continuous batching, on one trace of arrivals",
@@ -63,9 +26,8 @@ int main(int argc, char** argv) {
           "scripts/book run ch06_continuous_batching -- --per-second 1.5",
       .declare = [&](dai::OptionSet& set) { o.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
-    const StepCost cost = step_cost(app, o);
-    const std::vector<TimedRequest> trace = arrivals_like_chats(
-        o.requests, o.per_second, o.prompt, o.output, app.seed());
+    const StepCost cost = o.step_cost(app);
+    const std::vector<TimedRequest> trace = o.trace(app.seed());
     dai::Table table({"batching", "tokens/s", "TTFT p50 s", "p99 s",
                       "TPOT p50 ms", "p99 ms", "all done s"});
     const auto row = [&](const std::string& name, const VirtualRun& run) {

@@ -5,33 +5,11 @@
 
 #include <algorithm>
 
-#include "ch06_paged_inference/generate/loaded_model.h"
+#include "ch06_paged_inference/schedule_app/timed_trace_options.h"
 #include "common/app.h"
 #include "common/report.h"
 
 using namespace dai::paged;
-
-struct SweepOptions {
-  LoadedModelOptions model;
-  std::int64_t requests = 150, prompt = 128, output = 32, repeats = 3;
-  double per_second = 0.8;
-  std::string cost = "measured";
-
-  void declare(dai::OptionSet& set) {
-    set.add("--requests", requests, "requests of the trace");
-    set.add("--per-second", per_second, "of them arrive, on average", 1e-3);
-    set.add("--prompt", prompt, "mean tokens of a prompt");
-    set.add("--output", output, "mean tokens of an answer");
-    set.add("--cost", cost, {"measured", "recorded"},
-            "of a step: measured on this machine, or kept from another");
-    set.add("--repeats", repeats, "steps timed of each shape");
-    set.add("--model", model.model, "as ch06_generate's; its steps are timed");
-    set.add("--device", model.device, {"auto", "cpu", "cuda"},
-            "where to compute");
-    set.preset("smoke", [this] { cost = "recorded"; });
-    set.preset("laptop", [] {});
-  }
-};
 
 struct Point {
   std::int64_t budget, sequences;
@@ -53,21 +31,15 @@ void mark_frontier(std::vector<Point>& points) {
 }
 
 int main(int argc, char** argv) {
-  SweepOptions o;
+  TimedTraceOptions o{.requests = 150, .prompt = 128, .output = 32};
   const dai::AppSpec spec{
       .name = "ch06_schedule_sweep",
       .shows = "what the budget of a step, the batch and the policy decide",
       .example = "scripts/book run ch06_schedule_sweep -- --prompt 400",
       .declare = [&](dai::OptionSet& set) { o.declare(set); }};
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
-    StepCost cost = recorded_step_cost();
-    if (o.cost == "measured") {
-      LoadedModel model(o.model, app);
-      app.print(model.description());
-      cost = measure_step_cost(model.runner(), static_cast<int>(o.repeats));
-    }
-    const std::vector<TimedRequest> trace = arrivals_like_chats(
-        o.requests, o.per_second, o.prompt, o.output, app.seed());
+    const StepCost cost = o.step_cost(app);
+    const std::vector<TimedRequest> trace = o.trace(app.seed());
     std::vector<Point> points;
     for (const std::int64_t budget : {32, 64, 128, 256, 1024}) {
       for (const std::int64_t sequences : {4, 16, 64}) {
@@ -111,11 +83,6 @@ int main(int argc, char** argv) {
         "both a lower TTFT p99 and a lower TPOT p99.\n",
         o.requests, o.per_second, o.cost));
     app.attach("schedule_sweep", drawn);
-    nlohmann::ordered_json steps = nlohmann::ordered_json::array();
-    for (const MeasuredStep& step : cost.from) {
-      steps.push_back({step.tokens, step.context, step.ms});
-    }
-    app.attach("steps", steps);  // recorded_cost.json is made of this
     app.metric("frontier_points", static_cast<double>(on_frontier));
     // What the budget is for: a small one bounds the step, a large one the
     // wait for the first token.

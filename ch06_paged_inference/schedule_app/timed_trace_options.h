@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What the apps that try schedules in virtual time have in common: a trace of
+// arrivals, and what steps cost, here or on the machine of the record.
+//
+//   TimedTraceOptions options{.prompt = 64};
+//   options.declare(set);
+//   const StepCost cost = options.step_cost(app);
+//   const std::vector<TimedRequest> trace = options.trace(app.seed());
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ch06_paged_inference/generate/loaded_model.h"
+#include "ch06_paged_inference/schedule/step_cost.h"
+#include "ch06_paged_inference/schedule/virtual_run.h"
+#include "common/app.h"
+
+namespace dai::paged {
+
+struct TimedTraceOptions {
+  LoadedModelOptions model = {};
+  std::int64_t requests = 120, prompt = 64, output = 48, repeats = 3;
+  double per_second = 0.8;
+  std::string cost = "measured";  // or "recorded", as smoke runs have it
+
+  void declare(OptionSet& set);
+  // Prints what it found.
+  StepCost step_cost(App& app) const;
+  std::vector<TimedRequest> trace(std::uint64_t seed) const;
+};
+
+}  // namespace dai::paged
