@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
     app.metric("static_tokens_per_s", best.tokens_per_s());
     app.metric("continuous_tokens_per_s", run.tokens_per_s());
     app.check("median TTFT, continuous / best static",
-              run.ttft_ms(50) / best.ttft_ms(50), 0.5);
+              run.ttft_ms(50) / best.ttft_ms(50), 1);
     app.check("tokens/s, best static / continuous",
               best.tokens_per_s() / run.tokens_per_s(), 1.02);
   });

@@ -39,6 +39,11 @@ Engine::Engine(EngineOptions options, ModelRunner& runner,
   if (options_.max_length > 0) {
     max_length_ = std::min(max_length_, options_.max_length);
   }
+  for (const std::int32_t id : options_.end_ids) {
+    if (id < 0 || id >= runner.vocab_size()) {
+      throw UsageError(fmt::format("end id {} is not in the vocabulary", id));
+    }
+  }
   if (max_length_ < 2) {
     throw UsageError("the KV cache has no room for a prompt and an answer");
   }
@@ -69,13 +74,14 @@ std::int64_t Engine::submit(Request request) {
   const std::lock_guard lock(mutex_);
   const std::int64_t waiting = stats_.waiting + inbox_requests_;
   if (waiting >= options_.max_waiting ||
-      waiting_tokens_ + inbox_tokens_ + prompt > options_.max_waiting_tokens) {
+      waiting_tokens_ + inbox_tokens_ + prompt * request.sampling.n >
+          options_.max_waiting_tokens) {
     throw AdmissionRefused(fmt::format("{} requests with {} tokens are waiting",
                                        waiting,
                                        waiting_tokens_ + inbox_tokens_));
   }
   ++inbox_requests_;
-  inbox_tokens_ += prompt;
+  inbox_tokens_ += prompt * request.sampling.n;
   inbox_.push_back(
       {next_request_, std::make_shared<const Request>(std::move(request))});
   return next_request_++;
@@ -116,8 +122,8 @@ void Engine::start_request(const Command& command) {
     s.index = i;
     s.asked = command.asked;
     s.tokens = command.asked->prompt;
-    s.limit = std::min(max_length_,
-                       s.prompt_tokens() + command.asked->sampling.max_tokens);
+    s.limit = s.prompt_tokens() + std::min(command.asked->sampling.max_tokens,
+                                           max_length_ - s.prompt_tokens());
     if (tokenizer_ != nullptr) {
       answer->text.emplace(*tokenizer_, command.asked->sampling.stop,
                            command.asked->sampling.include_stop);
@@ -200,6 +206,9 @@ void Engine::land(StepPlan* next) {
   if (next != nullptr) {
     fail(*next, failure);
     *next = {};
+  }
+  // Others may have taken such blocks without a row in these steps.
+  while (scheduler_.preempt_last()) {
   }
   scheduler_.reset_prefix_cache();
 }
@@ -302,34 +311,46 @@ void Engine::fail(const StepPlan& plan, const std::string& why) {
 void Engine::deliver() {
   for (Drawn& drawn : std::exchange(drawn_, {})) {
     Answer& answer = *answers_.at(drawn.sequence);
-    Sequence& s = answer.sequence;
-    Output output;
-    output.tokens = {drawn.token.token};
-    if (s.asked->sampling.logprobs >= 0) {
-      output.logprobs.push_back(std::move(drawn.token));
-    }
-    // A finish by the token, unless its text says stop first.
-    const bool last =
-        s.finish == FinishReason::kStop || s.finish == FinishReason::kLength;
-    output.finish = last ? s.finish : FinishReason::kNone;
-    if (answer.text) {
-      output.text = answer.text->push(
-          output.tokens[0], s.output_tokens() >= s.asked->sampling.min_tokens);
-      if (last) output.text += answer.text->finish();
-      if (answer.text->stopped()) {
-        output.stopped_by = answer.text->stopped_by();
-        output.finish = FinishReason::kStop;
-        if (s.finish == FinishReason::kNone) {
-          scheduler_.remove(s, FinishReason::kStop);
-        }
+    if (answer.sequence.finish == FinishReason::kCancelled) continue;
+    try {
+      deliver(answer, drawn);
+    } catch (const std::exception& error) {  // a token that has no text
+      if (answer.sequence.finish == FinishReason::kNone) {
+        scheduler_.remove(answer.sequence, FinishReason::kError);
       }
+      send(answer, {.finish = FinishReason::kError, .error = error.what()});
     }
-    if (s.finish != FinishReason::kCancelled) send(answer, std::move(output));
   }
   std::erase_if(answers_, [](const auto& entry) {
     const Sequence& s = entry.second->sequence;
     return s.finish != FinishReason::kNone && s.in_flight == 0;
   });
+}
+
+void Engine::deliver(Answer& answer, Drawn& drawn) {
+  Sequence& s = answer.sequence;
+  Output output;
+  output.tokens = {drawn.token.token};
+  if (s.asked->sampling.logprobs >= 0) {
+    output.logprobs.push_back(std::move(drawn.token));
+  }
+  // A finish by the token, unless its text says stop first.
+  const bool last =
+      s.finish == FinishReason::kStop || s.finish == FinishReason::kLength;
+  output.finish = last ? s.finish : FinishReason::kNone;
+  if (answer.text) {
+    output.text = answer.text->push(
+        output.tokens[0], s.output_tokens() >= s.asked->sampling.min_tokens);
+    if (last) output.text += answer.text->finish();
+    if (answer.text->stopped()) {
+      output.stopped_by = answer.text->stopped_by();
+      output.finish = FinishReason::kStop;
+      if (s.finish == FinishReason::kNone) {
+        scheduler_.remove(s, FinishReason::kStop);
+      }
+    }
+  }
+  send(answer, std::move(output));
 }
 
 void Engine::send(Answer& answer, Output output) {
@@ -340,7 +361,15 @@ void Engine::send(Answer& answer, Output output) {
   output.prompt_tokens = s.prompt_tokens();
   output.cached_tokens = std::max<std::int64_t>(0, s.cached_tokens);
   output.output_tokens = s.output_tokens();
-  s.asked->on_output(output);
+  if (answer.deaf) return;
+  try {
+    s.asked->on_output(output);
+  } catch (...) {  // nobody listens any more
+    answer.deaf = true;
+    if (s.finish == FinishReason::kNone) {
+      scheduler_.remove(answer.sequence, FinishReason::kCancelled);
+    }
+  }
 }
 
 void Engine::publish_stats() {
@@ -361,7 +390,8 @@ void Engine::publish_stats() {
   for (const Command& command : inbox_) {
     if (command.asked == nullptr) continue;
     ++inbox_requests_;
-    inbox_tokens_ += std::ssize(command.asked->prompt);
+    inbox_tokens_ +=
+        std::ssize(command.asked->prompt) * command.asked->sampling.n;
   }
 }
 

@@ -8,7 +8,9 @@
 //   while (engine.step()) {}
 //
 // submit(), cancel() and stats() may be called by any thread; step() by one,
-// which also calls on_output. With `asynchronous`, a step is planned and the
+// which also calls on_output: an answer whose on_output throws is cancelled.
+// Nobody is woken by submit(): whoever sleeps between steps wakes himself.
+// With `asynchronous`, a step is planned and the
 // answers of the step before are delivered while the runner computes: what is
 // drawn is the same, and a sequence that a stop string ends has at most one
 // token computed in vain.
@@ -102,6 +104,7 @@ class Engine {
     Sequence sequence;
     std::optional<OutputText> text;
     std::vector<std::int64_t> siblings;  // of the first of n
+    bool deaf = false;                   // its on_output has thrown
   };
   struct Drawn {
     std::int64_t sequence = 0;
@@ -127,6 +130,7 @@ class Engine {
   void fill(StepPlan& next);
   void fail(const StepPlan& plan, const std::string& why);
   void deliver();
+  void deliver(Answer& answer, Drawn& drawn);
   void send(Answer& answer, Output output);
   void publish_stats();
 

@@ -26,7 +26,8 @@ class LogitsProcessor {
   virtual void process(const Sequence& sequence, std::span<float> logits) = 0;
 };
 
-// The names and defaults of OpenAI's API and of vLLM's SamplingParams.
+// The names and defaults of OpenAI's API and of vLLM's SamplingParams. Unlike
+// there, logprobs -1 is none, and the text of a token in stop_ids is sent.
 struct SamplingParams {
   double temperature = 1;         // 0: the most likely token
   std::int64_t top_k = 0;         // of the k most likely; 0: of all

@@ -23,7 +23,8 @@ double log_sum(std::span<const float> logits) {
     if (std::isnan(logit)) throw std::runtime_error("a logit is not a number");
     best = std::max(best, logit);
   }
-  if (!std::isfinite(best)) throw std::runtime_error("no token is possible");
+  if (best == kNever) throw std::runtime_error("no token is possible");
+  if (!std::isfinite(best)) throw std::runtime_error("a logit is infinite");
   double sum = 0;
   for (const float logit : logits) {
     sum += std::exp(static_cast<double>(logit - best));
@@ -46,11 +47,11 @@ void SamplingParams::check(std::int64_t vocab) const {
   const auto known = [&](std::int32_t id) { return id >= 0 && id < vocab; };
   want(temperature >= 0 && std::isfinite(temperature), "temperature",
        "a number from 0 on");
-  want(top_k >= 0, "top_k", "0 (all) or more");
+  want(top_k >= -1, "top_k", "0 or -1 (all) or more");
   want(top_p > 0 && top_p <= 1, "top_p", "in (0, 1]");
   want(min_p >= 0 && min_p <= 1, "min_p", "in [0, 1]");
-  want(repetition_penalty > 0 && std::isfinite(repetition_penalty),
-       "repetition_penalty", "a number above 0");
+  want(repetition_penalty >= 1e-3 && repetition_penalty <= 1e3,
+       "repetition_penalty", "in [0.001, 1000]");
   want(std::abs(presence_penalty) <= 2, "presence_penalty", "in [-2, 2]");
   want(std::abs(frequency_penalty) <= 2, "frequency_penalty", "in [-2, 2]");
   want(logprobs >= -1 && logprobs <= vocab, "logprobs", "0 to the vocabulary");
@@ -174,10 +175,7 @@ TokenLogprob Sampler::draw(const Sequence& sequence, std::span<float> logits,
     logits[static_cast<std::size_t>(id)] += bias;
   }
   penalize(sequence, logits);
-  if (std::all_of(logits.begin(), logits.end(),
-                  [](float logit) { return !(logit > kNever); })) {
-    throw std::runtime_error("no token is possible");
-  }
+  log_sum(logits);  // still numbers, and one of them possible
   const std::uint64_t key =
       p.seed ? intro::stream_key(*p.seed, "draw")
              : intro::mix64(intro::stream_key(seed_, "request") ^

@@ -89,6 +89,7 @@ Answers run(LoadedModel& model, const std::vector<StoryRequest>& requests,
   Engine& engine = model.engine();
   Answers answers;
   std::map<std::int64_t, std::int64_t> numbers;  // engine's -> ours
+  std::string error;
   std::size_t next = 0;
   const std::int64_t begin = engine.stats().steps;
   for (bool more = true; more || next < requests.size();) {
@@ -99,8 +100,8 @@ Answers run(LoadedModel& model, const std::vector<StoryRequest>& requests,
       if (only >= 0 && number != only) continue;
       Request request = to_request(requests[static_cast<std::size_t>(number)],
                                    number, model.text().tokenizer);
-      request.on_output = [&answers, &numbers](const Output& output) {
-        if (!output.error.empty()) throw std::runtime_error(output.error);
+      request.on_output = [&answers, &numbers, &error](const Output& output) {
+        if (!output.error.empty()) error = output.error;
         Answer& answer = answers[{numbers.at(output.request), output.index}];
         answer.tokens.insert(answer.tokens.end(), output.tokens.begin(),
                              output.tokens.end());
@@ -112,6 +113,7 @@ Answers run(LoadedModel& model, const std::vector<StoryRequest>& requests,
     }
     more = engine.step();
   }
+  if (!error.empty()) throw std::runtime_error(error);
   return answers;
 }
 
@@ -182,9 +184,10 @@ Story tell_block_tables(LoadedModel& model,
     text.insert(text.end(), answer.tokens.begin(), answer.tokens.end());
     const std::vector<float> naive =
         model.runner().naive_logprobs(text, prompt);
-    for (std::size_t i = 0; i < naive.size(); ++i) {
-      story.off = std::max<double>(story.off,
-                                   std::abs(naive[i] - answer.logprobs.at(i)));
+    if (naive.size() != answer.logprobs.size()) story.off = INFINITY;
+    for (std::size_t i = 0; i < naive.size() && std::isfinite(story.off); ++i) {
+      const double off = std::abs(naive[i] - answer.logprobs[i]);
+      if (!(off <= story.off)) story.off = std::isnan(off) ? INFINITY : off;
     }
   }
   for (std::size_t i = 0; i < requests.size(); ++i) {

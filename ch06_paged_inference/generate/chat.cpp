@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/errors.h"
 #include "common/timer.h"
 
 namespace dai::paged {
@@ -17,12 +18,30 @@ Chat::Chat(LoadedModel& model, SamplingParams sampling,
 
 ChatAnswer Chat::ask(const std::string& question,
                      const std::function<void(std::string_view)>& piece) {
-  const ModelText& text = model_.text();
   messages_.push_back({"user", question});
+  try {
+    return answer_last(piece);
+  } catch (...) {
+    messages_.pop_back();  // as if it had not been asked
+    throw;
+  }
+}
+
+std::vector<std::int32_t> Chat::prompt() const {
+  const ModelText& text = model_.text();
+  if (!text.chat_error.empty()) throw UsageError(text.chat_error);
+  if (text.chat) {
+    return encode_marked(text.tokenizer, text.chat->render(messages_));
+  }
+  std::string all;
+  for (const ChatMessage& message : messages_) all += message.content;
+  return text.tokenizer.encode(all, {.parse_special_tokens = false});
+}
+
+ChatAnswer Chat::answer_last(
+    const std::function<void(std::string_view)>& piece) {
   Request request;
-  request.prompt =
-      text.chat ? encode_marked(text.tokenizer, text.chat->render(messages_))
-                : text.tokenizer.encode(question);
+  request.prompt = prompt();
   request.sampling = sampling_;
   ChatAnswer answer;
   answer.tokens = request.prompt;

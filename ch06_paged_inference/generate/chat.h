@@ -7,8 +7,9 @@
 //   Chat chat(model, {.temperature = 0, .max_tokens = 64}, "Be brief.");
 //   ChatAnswer answer = chat.ask("What is a page table?", print);
 //
-// A model without a chat template goes on with the text it is given. Throws
-// UsageError when the conversation is longer than the model or memory allows.
+// A model without a chat template goes on with the text so far. Throws
+// UsageError when the conversation is longer than the model or memory allows,
+// and forgets what was asked then.
 
 #include <cstdint>
 #include <functional>
@@ -39,6 +40,9 @@ class Chat {
                  const std::function<void(std::string_view)>& piece);
 
  private:
+  std::vector<std::int32_t> prompt() const;
+  ChatAnswer answer_last(const std::function<void(std::string_view)>& piece);
+
   LoadedModel& model_;
   SamplingParams sampling_;
   std::vector<ChatMessage> messages_;

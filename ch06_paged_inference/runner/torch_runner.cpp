@@ -83,10 +83,15 @@ class Loaded : public Parts {
   const FileWeights& weights_;
 };
 
+// No more positions than asked for, nor than the blocks can hold: what a file
+// claims may be anything.
 intro::DecoderConfig shortened(intro::DecoderConfig config,
-                               std::int64_t max_positions) {
-  if (max_positions > 0) {
-    config.max_positions = std::min(config.max_positions, max_positions);
+                               const TorchRunnerOptions& options) {
+  config.max_positions =
+      std::min(config.max_positions, options.kv_blocks * options.block_size);
+  if (options.max_positions > 0) {
+    config.max_positions =
+        std::min(config.max_positions, options.max_positions);
   }
   return config;
 }
@@ -95,7 +100,7 @@ intro::DecoderConfig shortened(intro::DecoderConfig config,
 
 struct TorchRunner::Model {
   Model(const ModelFile& file, const TorchRunnerOptions& o)
-      : config(shortened(file.config().decoder, o.max_positions)),
+      : config(shortened(file.config().decoder, o)),
         options{.device = o.device},
         weights(file, config, o.device),
         kv(config, o.kv_blocks, o.block_size, o.kv_dtype, o.device),

@@ -84,10 +84,15 @@ std::vector<std::int32_t> encode_marked(const intro::Tokenizer& tokenizer,
     for (std::size_t i = at; i < end && of_template; ++i) {
       of_template = text.author(i) == Author::kTemplate;
     }
-    if (of_template || (id >= 0 && !tokenizer.is_special(id))) {
+    if (of_template) {
       add_text(std::string_view(bytes).substr(begin, at - begin));
       ids.push_back(id);
       begin = end;
+    } else if (id >= 0 && !tokenizer.is_special(id)) {
+      // encode() would find this one again: not in two halves.
+      const std::size_t middle = at + 1;
+      add_text(std::string_view(bytes).substr(begin, middle - begin));
+      begin = middle;
     }
     at = end;
   });

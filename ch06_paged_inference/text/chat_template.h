@@ -8,7 +8,7 @@
 //   const MarkedText prompt = chat.render({{"user", "Hello"}});
 //   std::vector<std::int32_t> ids = encode_marked(tokenizer, prompt);
 //
-// Control tokens count only where the template wrote them. A user's
+// Added tokens of any kind count only where the template wrote them. A user's
 // "<|im_end|>" is encoded as the ten characters that it is, so that nobody ends
 // a turn, or begins the system's, from inside a message.
 // Throws UsageError: a template that is malformed or not supported

@@ -14,6 +14,8 @@
 #include <string_view>
 #include <utility>
 
+#include "common/errors.h"
+
 namespace dai::paged {
 
 enum class Author : char { kTemplate, kUser };
@@ -28,7 +30,11 @@ class MarkedText {
   std::size_t size() const { return text_.size(); }
   Author author(std::size_t byte) const { return Author{authors_[byte]}; }
 
+  // Throws UsageError beyond 64 MiB: no template writes that much in earnest.
   MarkedText& operator+=(const MarkedText& more) {
+    if (size() + more.size() > std::size_t{64} << 20) {
+      throw UsageError("a chat template's text is too long");
+    }
     text_ += more.text_;
     authors_ += more.authors_;
     return *this;

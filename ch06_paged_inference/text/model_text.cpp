@@ -60,6 +60,16 @@ std::string token_text(const intro::Tokenizer& tokenizer,
   return id ? tokenizer.id_to_token(*id) : std::string();
 }
 
+// A model is of use without its template: who wants to chat hears why not.
+void set_chat(ModelText& text, std::string source, const std::string& where,
+              ChatTokens tokens) {
+  try {
+    text.chat.emplace(std::move(source), where, std::move(tokens));
+  } catch (const UsageError& error) {
+    text.chat_error = error.what();
+  }
+}
+
 ModelText gguf_text(const fs::path& path) {
   const GgufFile file = GgufFile::open(path);
   ModelText text{intro::Tokenizer(gguf_tokenizer_parts(file), file.where()),
@@ -71,10 +81,9 @@ ModelText gguf_text(const fs::path& path) {
   add_stop(text.stop_ids, eos);
   add_stop(text.stop_ids, id_at(file, "tokenizer.ggml.eot_token_id", vocab));
   if (file.has("tokenizer.chat_template")) {
-    text.chat.emplace(std::string(file.text("tokenizer.chat_template")),
-                      file.where(),
-                      ChatTokens{token_text(text.tokenizer, bos),
-                                 token_text(text.tokenizer, eos)});
+    set_chat(
+        text, std::string(file.text("tokenizer.chat_template")), file.where(),
+        {token_text(text.tokenizer, bos), token_text(text.tokenizer, eos)});
   }
   return text;
 }
@@ -139,8 +148,7 @@ ModelText folder_text(const fs::path& folder) {
   }
   const std::string source = template_of(folder, config);
   if (!source.empty()) {
-    text.chat.emplace(source, where,
-                      ChatTokens{token_of(config, "bos_token"), eos});
+    set_chat(text, source, where, {token_of(config, "bos_token"), eos});
   }
   return text;
 }

@@ -34,6 +34,7 @@ struct ModelText {
   intro::Tokenizer tokenizer;
   std::vector<std::int32_t> stop_ids;  // end of an answer: eos and its like
   std::optional<ChatTemplate> chat;    // nothing: the model is no chat model
+  std::string chat_error = {};         // or its template is not supported
 };
 
 // What has to be learnt is kept in `cache_folder`; empty: nothing is.

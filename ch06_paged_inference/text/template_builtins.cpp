@@ -438,7 +438,11 @@ TemplateValue call_method(const TemplateValue& object, const std::string& name,
       }
       return split(*text, by, static_cast<std::int64_t>(limit));
     }
-    if (name == "join") return joined(args.positional.at(0), {{object}, {}});
+    if (name == "join") {
+      const TemplateValue* parts = args.find(0, "iterable");
+      if (parts == nullptr) fail("join() wants something to join");
+      return joined(*parts, {{object}, {}});
+    }
   }
   if (const ValueDict* dict = object.dict()) {
     if (name == "get") {

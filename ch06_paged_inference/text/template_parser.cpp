@@ -17,7 +17,7 @@ using Kind = TemplateToken::Kind;
 using Expr = TemplateExpr;
 using Node = TemplateNode;
 
-constexpr int kMostDepth = 200;  // of expressions and blocks in each other
+constexpr int kMostDepth = 300;  // of expressions and blocks in each other
 
 // Recursive descent, a function for each level of Jinja's grammar.
 class Parser {
@@ -79,6 +79,18 @@ class Parser {
     expr->line = now().line;
     expr->name = std::move(name);
     return expr;
+  }
+
+  // Trees are walked by recursion: a + a + a + ... is as deep as it is long.
+  ExprPtr checked(Expr& parent, ExprPtr child) const {
+    if (child != nullptr) {
+      parent.depth = std::max(parent.depth, child->depth + 1);
+      if (parent.depth > kMostDepth) fail("is nested too deeply");
+    }
+    return child;
+  }
+  void add(Expr& parent, ExprPtr child) const {
+    parent.children.push_back(checked(parent, std::move(child)));
   }
 
   // --- statements ----------------------------------------------------------
@@ -206,13 +218,13 @@ class Parser {
     ExprPtr first = parse_expr();
     if (!is_sign(",")) return first;
     ExprPtr tuple = make(Expr::Kind::kList);
-    tuple->children.push_back(std::move(first));
+    add(*tuple, std::move(first));
     while (take_sign(",")) {
       if (now().kind == Kind::kOutputEnd || now().kind == Kind::kBlockEnd ||
           is_sign(")")) {
         break;
       }
-      tuple->children.push_back(parse_expr());
+      add(*tuple, parse_expr());
     }
     return tuple;
   }
@@ -223,9 +235,9 @@ class Parser {
     while (is_word("if")) {
       ExprPtr condition = make(Expr::Kind::kCondition);
       ++at_;
-      condition->children.push_back(std::move(value));
-      condition->children.push_back(parse_or());
-      condition->children.push_back(take_word("else") ? parse_expr() : nullptr);
+      add(*condition, std::move(value));
+      add(*condition, parse_or());
+      add(*condition, take_word("else") ? parse_expr() : nullptr);
       value = std::move(condition);
     }
     return value;
@@ -233,8 +245,8 @@ class Parser {
 
   ExprPtr binary(ExprPtr left, std::string name, ExprPtr right) {
     ExprPtr expr = make(Expr::Kind::kBinary, std::move(name));
-    expr->children.push_back(std::move(left));
-    expr->children.push_back(std::move(right));
+    add(*expr, std::move(left));
+    add(*expr, std::move(right));
     return expr;
   }
 
@@ -255,7 +267,7 @@ class Parser {
     if (!is_word("not")) return parse_compare();
     ExprPtr expr = make(Expr::Kind::kUnary, "not");
     ++at_;
-    expr->children.push_back(parse_not());
+    add(*expr, parse_not());
     return expr;
   }
 
@@ -306,7 +318,7 @@ class Parser {
     if (is_sign("-") || is_sign("+")) {
       expr = make(Expr::Kind::kUnary, now().text);
       ++at_;
-      expr->children.push_back(parse_unary(false));
+      add(*expr, parse_unary(false));
     } else {
       expr = parse_postfix(parse_primary());
     }
@@ -355,15 +367,15 @@ class Parser {
     } else if (take_sign("[")) {
       expr->kind = Expr::Kind::kList;
       while (!take_sign("]")) {
-        expr->children.push_back(parse_expr());
+        add(*expr, parse_expr());
         if (!is_sign("]")) want_sign(",");
       }
     } else if (take_sign("{")) {
       expr->kind = Expr::Kind::kDict;
       while (!take_sign("}")) {
-        expr->children.push_back(parse_expr());
+        add(*expr, parse_expr());
         want_sign(":");
-        expr->children.push_back(parse_expr());
+        add(*expr, parse_expr());
         if (!is_sign("}")) want_sign(",");
       }
     } else {
@@ -379,13 +391,13 @@ class Parser {
         ExprPtr member = make(Expr::Kind::kMember);
         member->name =
             now().kind == Kind::kInteger ? tokens_[at_++].text : want_name();
-        member->children.push_back(std::move(expr));
+        add(*member, std::move(expr));
         expr = std::move(member);
       } else if (take_sign("[")) {
         expr = parse_subscript(std::move(expr));
       } else if (is_sign("(")) {
         ExprPtr call = make(Expr::Kind::kCall);
-        call->children.push_back(std::move(expr));
+        add(*call, std::move(expr));
         parse_arguments(*call);
         expr = std::move(call);
       } else {
@@ -396,15 +408,15 @@ class Parser {
 
   ExprPtr parse_subscript(ExprPtr of) {
     ExprPtr index = make(Expr::Kind::kIndex);
-    index->children.push_back(std::move(of));
+    add(*index, std::move(of));
     const auto bound = [&]() -> ExprPtr {
       return is_sign(":") || is_sign("]") ? nullptr : parse_expr();
     };
-    index->children.push_back(bound());
+    add(*index, bound());
     if (is_sign(":")) {
       index->kind = Expr::Kind::kSlice;
       for (int i = 0; i < 2; ++i) {
-        index->children.push_back(take_sign(":") ? bound() : nullptr);
+        add(*index, take_sign(":") ? bound() : nullptr);
       }
     } else if (index->children[1] == nullptr) {
       fail("an index is expected");
@@ -420,9 +432,10 @@ class Parser {
           next().text == "=") {
         std::string name = want_name();
         ++at_;
-        call.keywords.emplace_back(std::move(name), parse_expr());
+        call.keywords.emplace_back(std::move(name),
+                                   checked(call, parse_expr()));
       } else {
-        call.arguments.push_back(parse_expr());
+        call.arguments.push_back(checked(call, parse_expr()));
       }
       if (!is_sign(")")) want_sign(",");
     }
@@ -433,22 +446,23 @@ class Parser {
       if (links > kMostDepth) fail("is nested too deeply");
       if (take_sign("|")) {
         ExprPtr filter = make(Expr::Kind::kFilter, want_name());
-        filter->children.push_back(std::move(expr));
+        add(*filter, std::move(expr));
         if (is_sign("(")) parse_arguments(*filter);
         expr = std::move(filter);
       } else if (take_word("is")) {
         const bool negated = take_word("not");
         ExprPtr test = make(Expr::Kind::kTest, want_name());
-        test->children.push_back(std::move(expr));
+        add(*test, std::move(expr));
         if (is_sign("(")) {
           parse_arguments(*test);
         } else if (takes_bare_argument()) {
-          test->arguments.push_back(parse_postfix(parse_primary()));
+          test->arguments.push_back(
+              checked(*test, parse_postfix(parse_primary())));
         }
         expr = std::move(test);
         if (negated) {
           ExprPtr inverse = make(Expr::Kind::kUnary, "not");
-          inverse->children.push_back(std::move(expr));
+          add(*inverse, std::move(expr));
           expr = std::move(inverse);
         }
       } else {

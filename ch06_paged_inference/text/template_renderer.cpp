@@ -53,8 +53,9 @@ class Renderer {
   [[noreturn]] void fail(int line, std::string_view why) const {
     refuse(where_, "chat template line {}: {}", line, why);
   }
-  void count_step(int line) {
-    if (++steps_ > kMostSteps) fail(line, "takes too many steps");
+  void count_step(int line, std::int64_t steps = 1) {
+    steps_ += steps;
+    if (steps_ > kMostSteps) fail(line, "takes too many steps");
   }
 
   template <class F>
@@ -193,7 +194,15 @@ class Renderer {
 
   TemplateValue evaluate(const Expr& expr) {
     count_step(expr.line);
-    return at_line(expr.line, [&] { return value_of(expr); });
+    TemplateValue value = at_line(expr.line, [&] { return value_of(expr); });
+    // Long values are work as well.
+    if (value.list() != nullptr) {
+      count_step(expr.line, std::ssize(*value.list()) / 8);
+    } else if (value.text() != nullptr) {
+      count_step(expr.line,
+                 static_cast<std::int64_t>(value.text()->size()) / 64);
+    }
+    return value;
   }
 
   TemplateValue value_of(const Expr& expr) {
@@ -268,7 +277,10 @@ class Renderer {
                                    at.type_name()));
     }
     if (object.dict() != nullptr) return Undefined{};
-    const ValueList list = elements_of(object);
+    ValueList characters;
+    if (object.list() == nullptr) characters = elements_of(object);
+    const ValueList& list =
+        object.list() != nullptr ? *object.list() : characters;
     const std::int64_t i =
         *position < 0 ? *position + std::ssize(list) : *position;
     if (i < 0 || i >= std::ssize(list)) return Undefined{};
@@ -287,8 +299,8 @@ class Renderer {
       if (integer == nullptr) throw UsageError("a slice wants integers");
       return *integer;
     };
-    const std::int64_t step = bound(3, 1);
-    if (step == 0 || step < -n - 1) throw UsageError("a slice with step 0");
+    const std::int64_t step = std::clamp(bound(3, 1), -n - 1, n + 1);
+    if (step == 0) throw UsageError("a slice with step 0");
     const auto clamped = [&](std::int64_t i) {
       if (i < 0) i += n;
       return std::clamp<std::int64_t>(i, step < 0 ? -1 : 0,
@@ -298,8 +310,7 @@ class Renderer {
     if (expr.children[1] != nullptr) begin = clamped(bound(1, begin));
     if (expr.children[2] != nullptr) end = clamped(bound(2, end));
     ValueList part;
-    for (std::int64_t i = begin; step < 0 ? i > end : i < end;
-         i += std::min(step, n + 1)) {
+    for (std::int64_t i = begin; step < 0 ? i > end : i < end; i += step) {
       part.push_back(list[static_cast<std::size_t>(i)]);
     }
     if (object.text() == nullptr) return list_value(std::move(part));
@@ -334,7 +345,10 @@ class Renderer {
                                    printable(args.text(0, "message", ""))));
     }
     if (callee.name == "namespace" || callee.name == "dict") {
-      return dict_value(args.keywords);
+      const TemplateValue made = dict_value(args.keywords);
+      std::get<std::shared_ptr<ValueDict>>(made.data)->is_namespace =
+          callee.name == "namespace";
+      return made;
     }
     if (callee.name == "strftime_now") {
       return text_value(local_time(args.text(0, "format", "%Y-%m-%d")));
@@ -448,7 +462,7 @@ class Renderer {
 
   std::vector<ValueDict> scopes_;
   std::string_view where_;
-  int steps_ = 0;
+  std::int64_t steps_ = 0;
 };
 
 }  // namespace

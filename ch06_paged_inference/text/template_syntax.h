@@ -46,6 +46,7 @@ struct TemplateExpr {
   };
   Kind kind{};
   int line = 0;
+  int depth = 1;  // of the tree below
   std::string name;
   TemplateValue value;
   std::vector<std::unique_ptr<TemplateExpr>> children;

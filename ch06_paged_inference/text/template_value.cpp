@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -196,15 +197,39 @@ const TemplateValue* TemplateValue::member(std::string_view name) const {
   return nullptr;
 }
 
+namespace {
+
+int depth_with(int depth, const TemplateValue& inside) {
+  int below = 0;
+  if (inside.list() != nullptr) below = inside.list()->depth + 1;
+  if (inside.dict() != nullptr) {
+    if (inside.dict()->is_namespace) {
+      throw UsageError("a namespace inside a list or a mapping");
+    }
+    below = inside.dict()->depth + 1;
+  }
+  if (below > 100) throw UsageError("lists are nested too deeply");
+  return std::max(depth, below);
+}
+
+}  // namespace
+
 TemplateValue list_value(ValueList list) {
+  for (const TemplateValue& value : list) {
+    list.depth = depth_with(list.depth, value);
+  }
   return std::make_shared<ValueList>(std::move(list));
 }
 
 TemplateValue dict_value(ValueDict dict) {
+  for (const auto& [name, value] : dict) {
+    dict.depth = depth_with(dict.depth, value);
+  }
   return std::make_shared<ValueDict>(std::move(dict));
 }
 
 void set_member(ValueDict& dict, std::string_view name, TemplateValue value) {
+  if (dict.is_namespace) dict.depth = depth_with(dict.depth, value);
   for (auto& [key, old] : dict) {
     if (key == name) {
       old = std::move(value);

@@ -17,9 +17,18 @@
 namespace dai::paged {
 
 struct TemplateValue;
-using ValueList = std::vector<TemplateValue>;
+// Only namespaces change once they are made, and no container holds one: there
+// are no cycles.
+struct ValueList : std::vector<TemplateValue> {
+  using std::vector<TemplateValue>::vector;
+  int depth = 0;  // of containers in it
+};
 // In the order of insertion, as Python keeps them.
-using ValueDict = std::vector<std::pair<std::string, TemplateValue>>;
+struct ValueDict : std::vector<std::pair<std::string, TemplateValue>> {
+  using std::vector<std::pair<std::string, TemplateValue>>::vector;
+  int depth = 0;
+  bool is_namespace = false;
+};
 
 struct Undefined {};
 struct None {};
@@ -56,6 +65,8 @@ inline TemplateValue text_value(std::string text,
                                 Author author = Author::kTemplate) {
   return MarkedText(std::move(text), author);
 }
+// Throw UsageError for a namespace inside, and for more than 100 containers in
+// each other.
 TemplateValue list_value(ValueList list);
 TemplateValue dict_value(ValueDict dict);
 void set_member(ValueDict& dict, std::string_view name, TemplateValue value);

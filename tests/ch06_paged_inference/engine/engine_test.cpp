@@ -366,9 +366,14 @@ TEST(Engine, LimitsOfAdmission) {
   bench.submit({prompt(8)});
   EXPECT_THROW(bench.submit({prompt(1)}), AdmissionRefused);  // requests
   bench.run();
+  EXPECT_THROW(bench.submit({.prompt = prompt(7), .sampling = {.n = 3}}),
+               AdmissionRefused);  // each answer has its prompt
   bench.submit({prompt(9)});
   bench.run();
   bench.expect_reference();
+  options.end_ids = {40};
+  EXPECT_THAT(message_of<UsageError>([&] { Bench with_end(options); }),
+              HasSubstr("end id 40"));
   // As long as memory allows, then it ends by length.
   bench.submit({.prompt = prompt(20, 3), .sampling = {.max_tokens = 1000}});
   bench.run();
@@ -423,6 +428,23 @@ TEST(Engine, ReplayGivesTheSameSchedule) {
     log[4].step += 9;  // another arrival, another schedule
     EXPECT_NE(run(&log, asynchronous, again), first);
   }
+}
+
+// A listener that throws loses its own answer and nobody else's.
+TEST_P(Modes, WhoeverListensBadlyIsCancelled) {
+  Bench bench(budget(16, GetParam()));
+  bench.submit({.prompt = prompt(9), .sampling = {.max_tokens = 8}});
+  Request bad{.prompt = prompt(7, 1), .sampling = {.max_tokens = 8, .n = 2}};
+  int heard = 0;
+  bad.on_output = [&](const Output&) {
+    ++heard;
+    throw std::runtime_error("no ears");
+  };
+  bench.engine.submit(bad);
+  bench.run();
+  EXPECT_EQ(heard, 2);  // once an answer
+  EXPECT_EQ(bench.finished.size(), 1U);
+  bench.expect_reference();
 }
 
 // Three threads submit and cancel, a fourth looks, one steps.

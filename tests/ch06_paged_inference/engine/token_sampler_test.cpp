@@ -207,7 +207,7 @@ TEST(SamplingParams, WhatDoesNotFitIsNamed) {
   EXPECT_NO_THROW(SamplingParams{}.check(4));
   EXPECT_THAT(refused({.temperature = -1}), HasSubstr("temperature"));
   EXPECT_THAT(refused({.temperature = NAN}), HasSubstr("temperature"));
-  EXPECT_THAT(refused({.top_k = -1}), HasSubstr("top_k"));
+  EXPECT_THAT(refused({.top_k = -2}), HasSubstr("top_k"));
   EXPECT_THAT(refused({.top_p = 1.5}), HasSubstr("top_p"));
   EXPECT_THAT(refused({.min_p = -0.1}), HasSubstr("min_p"));
   EXPECT_THAT(refused({.repetition_penalty = 0}), HasSubstr("repetition"));

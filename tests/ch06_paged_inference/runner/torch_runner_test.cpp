@@ -157,6 +157,15 @@ TEST_F(TorchRunners, OneRowAtATimeNothingElseMatters) {
   }
 }
 
+// A file may claim any length: angles are made for what the blocks can hold.
+TEST_F(TorchRunners, AClaimedLengthCostsNothing) {
+  config_.max_positions = std::int64_t{1} << 40;
+  write_tiny_hf(folder_ / "m", config_, tiny_weights(config_), false);
+  const TorchRunner runner(*open_model(folder_ / "m"),
+                           {.kv_blocks = 8, .block_size = 4});
+  EXPECT_EQ(runner.max_positions(), 32);
+}
+
 TEST_F(TorchRunners, HalfTheBytesForKeysAndValues) {
   Setup setup;
   setup.runner.kv_dtype = c10::ScalarType::BFloat16;

@@ -69,7 +69,8 @@ intro::Tokenizer letters() {
   parts.vocab.emplace_back("ab");
   parts.merges.emplace_back("a", "b");
   parts.added_tokens = {{.content = "<s>", .id = 257},
-                        {.content = "</s>", .id = 258}};
+                        {.content = "</s>", .id = 258},
+                        {.content = "<t>", .id = 259, .special = false}};
   return intro::Tokenizer(parts);
 }
 
@@ -95,6 +96,12 @@ TEST(EncodeMarked, ControlTokensAreTheTemplatesAlone) {
   EXPECT_THAT(encode({ours("<"), theirs("s>")}), ElementsAre('<', 's', '>'));
   EXPECT_THAT(encode({ours("<s>"), theirs("<s"), ours("></s>")}),
               ElementsAre(257, '<', 's', '>', 258));
+}
+
+// Models mark turns with tokens that are not special as well.
+TEST(EncodeMarked, NeitherAreOtherAddedTokensTheUsers) {
+  EXPECT_THAT(encode({ours("<t>"), theirs("a<t>b<t>"), ours("<t>")}),
+              ElementsAre(259, 'a', '<', 't', '>', 'b', '<', 't', '>', 259));
 }
 
 TEST(EncodeMarked, MergesDoNotSeeWhoWroteWhat) {

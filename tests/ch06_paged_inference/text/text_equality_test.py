@@ -207,7 +207,7 @@ nobody spoke
 {{ 2 ** 10 }} {{ 1.5 + 1 }} {{ 'a' ~ 1 ~ none ~ true }} {{ [1, 'b', [2, 3]] }}
 {{ {'k': [1, 2.0], "l": 'it\\'s'} }} {{ 'x' if messages else 'y' }}
 {{ not messages }} {{ 3 in [1, 3] }} {{ 'el' not in 'hello' }} {{ 1 == 1.0 }}
-{{ 'abcdef'[1:4] }} {{ 'abcdef'[::-1] }} {{ [1, 2, 3][-1] }} {{ 'abc'[-2:] }}
+{{ 'abcdef'[1:4] }} {{ 'abcdef'[::-10] }} {{ 'abcdef'[::9] }} {{ 'abcdef'[::-1] }} {{ [1, 2, 3][-1] }} {{ 'abc'[-2:] }}
 {{ 'a,b,,c'.split(',') }} {{ ' a  b '.split() }} {{ 'x-y'.replace('-', '+') }}
 {{ 'Hello World' | lower }} {{ 'hello world'.title() }} {{ [3, 1] | length }}
 {{ ['a', 'b'] | join(', ') }} {{ 'abc' | first }}{{ [] | first is undefined }}
@@ -321,6 +321,16 @@ class Templates(WithProbe):
                 ("{% endfor %}", "endfor"), ("{{ 'x }}", "line 1"),
                 ("{{ ) }}", "closes nothing"), ("{{ 1 + }}", "expression"), ("{{ 1 / 0 }}", "zero"),
                 ("{{ " + "(" * 500 + "1" + ")" * 500 + " }}", "deep"),
+                ("{{ 1" + "+1" * 60000 + " }}", "deep"),
+                ("{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+                 "namespace inside"),
+                ("{% set ns = namespace(a=[]) %}{% for i in range(999) %}"
+                 "{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}", "deep"),
+                ("{% for i in range(1000000) %}{% set x = range(1000000) %}"
+                 "{% endfor %}", "steps"),
+                ("{% set a = 'aaaaaaaaaaaaaaaa' %}" +
+                 "{% set a = a.replace('a', a) %}" * 6, "too long"),
+                ("{{ ''.join() }}", "join"),
                 ("{{ missing.member }}", "undefined"),
                 ("{% for i in range(900000) %}{% for j in range(900000) %}"
                  "{% endfor %}{% endfor %}", "steps"),
