@@ -25,8 +25,6 @@ void LoadedModelOptions::declare(OptionSet& set) {
   set.add("--max-length", max_length,
           "tokens of a sequence; 0: as many as the model and memory have", 0);
   set.add("--step-tokens", step_tokens, "most tokens of a step, its budget");
-  set.add("--max-sequences", max_sequences, "most sequences of a step");
-  set.add("--policy", policy, {"fcfs", "priority"}, "who comes first");
   set.add_flag("--one-row", one_row,
                "one token at a time: slow, and no bit depends on the company");
   set.add_flag("--no-prefix-cache", no_prefix_cache, "share no prefixes");
@@ -68,9 +66,7 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options, const App& app) {
   runner_ = std::make_unique<TorchRunner>(*file, run);
   EngineOptions engine;
   engine.scheduler.max_step_tokens = options.step_tokens;
-  engine.scheduler.max_sequences = options.max_sequences;
   engine.scheduler.prefix_caching = !options.no_prefix_cache;
-  engine.policy = scheduling_policy(options.policy);
   engine.asynchronous = !options.synchronous;
   engine.seed = app.seed();
   engine.end_ids = text_->stop_ids;

@@ -21,10 +21,10 @@
 namespace dai::paged {
 
 struct LoadedModelOptions {
-  std::string model, device = "auto", kv_dtype = "float32", policy = "fcfs";
+  std::string model, device = "auto", kv_dtype = "float32";
   std::int64_t kv_mib = 512, block_size = 16, max_length = 0;
   std::int64_t kv_blocks = 0;  // instead of kv_mib; not an option
-  std::int64_t step_tokens = 128, max_sequences = 64;
+  std::int64_t step_tokens = 128;
   bool one_row = false, no_prefix_cache = false, synchronous = false;
 
   void declare(OptionSet& set);
