@@ -194,13 +194,11 @@ class ChunkedLoss {
       : wanted_(wanted),
         tokens_(hidden.size(0)),
         vocab_(head.size(0)),
+        chunk_(std::min(tokens_, loss_chunk_tokens(vocab_, kCpuLossBytes))),
         hidden_(hidden.to(type).contiguous()),
         head_(head.to(type).contiguous()),
         targets_(targets.contiguous()),
         losses_(at::empty({tokens_}, hidden_.options().dtype(at::kFloat))) {
-    const i64 chunk =
-        std::min(tokens_, loss_chunk_tokens(vocab_, kCpuLossBytes));
-    logits_ = at::empty({chunk, vocab_}, hidden_.options());
     if (wanted.first) dhidden_ = at::empty_like(hidden_);
     if (wanted.second) {
       dhead_ = at::empty(head_.sizes(), head_.options().dtype(at::kFloat));
@@ -209,8 +207,9 @@ class ChunkedLoss {
   }
 
   LossAndGradients run(at::ScalarType hidden_type, at::ScalarType head_type) {
-    for (i64 begin = 0; begin < tokens_; begin += logits_.size(0)) {
-      const i64 count = std::min(logits_.size(0), tokens_ - begin);
+    for (i64 begin = 0; begin < tokens_; begin += chunk_) {
+      const i64 count = std::min(chunk_, tokens_ - begin);
+      logits_of(begin, count);
       for_tasks((count + kTokenBlock - 1) / kTokenBlock,
                 [&](i64 first, i64 last) {
                   const PlainCalls plain;
@@ -240,29 +239,40 @@ class ChunkedLoss {
   }
 
  private:
+  bool onednn() const {
+    return hidden_.scalar_type() == at::kFloat && onednn_is_faster();
+  }
+
+  // oneDNN returns what it makes and takes no tensor to write to: it makes the
+  // chunk's logits at once, since a copy would cost as much as the softmax.
+  void logits_of(i64 begin, i64 count) {
+    if (onednn()) {
+      logits_.reset();
+      logits_ = product(hidden_.narrow(0, begin, count), head_);
+    } else if (!logits_.defined()) {
+      logits_ = at::empty({chunk_, vocab_}, hidden_.options());
+    }
+  }
+
   // `count` tokens from begin + row: logits, losses, gradients of logits and
   // of the tokens' hidden states.
   void token_block(i64 begin, i64 row, i64 count) {
     const i64 token = begin + row;
-    const at::Tensor logits = logits_.narrow(0, row, count);
-    multiply(logits, hidden_.narrow(0, token, count), head_);
+    at::Tensor logits = logits_.narrow(0, row, count);
+    if (!onednn()) {
+      at::mm_out(logits, hidden_.narrow(0, token, count), head_.t());
+    }
     with_type(logits, [&]<class T>() {
       ops<T>().softmax_loss(data<T>(logits), const_data<i64>(targets_) + token,
                             data<float>(losses_) + token, wanted_.any(), count,
                             vocab_);
     });
-    if (wanted_.first) {
-      multiply(dhidden_.narrow(0, token, count), logits, head_.t());
-    }
-  }
-
-  // out = a b^T
-  static void multiply(at::Tensor out, const at::Tensor& a,
-                       const at::Tensor& b) {
-    if (a.scalar_type() == at::kFloat && onednn_is_faster()) {
-      out.copy_(product(a, b));
+    if (!wanted_.first) return;
+    at::Tensor dhidden = dhidden_.narrow(0, token, count);
+    if (onednn()) {
+      dhidden.copy_(product(logits, head_.t()));
     } else {
-      at::mm_out(out, a, b.t());
+      at::mm_out(dhidden, logits, head_);
     }
   }
 
@@ -283,8 +293,9 @@ class ChunkedLoss {
   }
 
   Wanted wanted_;
-  i64 tokens_, vocab_;
-  at::Tensor hidden_, head_, targets_, losses_, logits_, dhidden_, dhead_;
+  i64 tokens_, vocab_, chunk_;
+  at::Tensor hidden_, head_, targets_, losses_, dhidden_, dhead_;
+  at::Tensor logits_;  // of a chunk
 };
 
 LossAndGradients token_loss(const at::Tensor& hidden, const at::Tensor& head,
