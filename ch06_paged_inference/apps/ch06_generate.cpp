@@ -18,7 +18,7 @@ using namespace dai::paged;
 struct GenerateOptions {
   LoadedModelOptions model;
   SamplingParams sampling{.temperature = 0, .max_tokens = 256};
-  std::string prompt, system;
+  std::string prompt, system, stop;
   std::int64_t no_repeat = 0;
 
   void declare(dai::OptionSet& set) {
@@ -29,10 +29,19 @@ struct GenerateOptions {
     set.add("--temperature", sampling.temperature, "0: the likeliest token");
     set.add("--top-p", sampling.top_p, "of the likeliest with that probability",
             1e-9);
+    set.add("--top-k", sampling.top_k, "of the k likeliest; 0: of all", 0);
+    set.add("--min-p", sampling.min_p,
+            "of those at least so likely as p times the likeliest", 0);
+    set.add("--repetition-penalty", sampling.repetition_penalty,
+            "divides the logits of what occurred, prompt included", 1e-3);
+    set.add("--presence-penalty", sampling.presence_penalty,
+            "taken once from what was generated", -2);
+    set.add("--frequency-penalty", sampling.frequency_penalty,
+            "taken from it for each time", -2);
+    set.add("--stop", stop, "text that ends an answer; not printed");
     set.add("--no-repeat-ngram", no_repeat,
             "no so many tokens in a row twice in an answer; 0: whatever comes",
             0);
-    set.add("--top-k", sampling.top_k, "of the k likeliest; 0: of all", 0);
     set.preset("smoke", [this] {
       prompt = "What is the capital of France?";
       sampling.max_tokens = 12;
@@ -79,6 +88,7 @@ int main(int argc, char** argv) {
     LoadedModel model(options.model, app);
     app.print(model.description());
     SamplingParams sampling = options.sampling;
+    if (!options.stop.empty()) sampling.stop = {options.stop};
     if (options.no_repeat > 0) {
       sampling.processors = {
           std::make_shared<NoRepeatNgram>(options.no_repeat)};

@@ -4,30 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
 namespace dai::paged {
-
-void Histogram::add(double seconds) {
-  const int exponent = seconds > 0 ? std::ilogb(seconds) + 20 : 0;
-  ++buckets[static_cast<std::size_t>(
-      std::clamp<int>(exponent, 0, static_cast<int>(buckets.size()) - 1))];
-  ++count;
-  sum += seconds;
-}
 
 BlockPool::BlockPool(std::int64_t blocks) {
   if (blocks < 1) throw std::invalid_argument("a pool has at least a block");
   blocks_.resize(static_cast<std::size_t>(blocks));
   for (BlockId block = 0; block < blocks; ++block) insert(block, false);
-}
-
-BlockPool::Block& BlockPool::at(BlockId block) {
-  return blocks_.at(static_cast<std::size_t>(block));
-}
-const BlockPool::Block& BlockPool::at(BlockId block) const {
-  return blocks_.at(static_cast<std::size_t>(block));
 }
 
 void BlockPool::insert(BlockId block, bool at_front) {

@@ -16,29 +16,15 @@
 // goes to the back, any other to the front: the front is the least useful.
 // Wrong use (a release too many) throws std::logic_error: a leak is a bug.
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "ch06_paged_inference/engine/residency.h"
+
 namespace dai::paged {
 
 using BlockId = std::int32_t;
-
-// Counts by powers of two of a second: bucket i holds [2^(i-20), 2^(i-19)).
-struct Histogram {
-  std::array<std::int64_t, 32> buckets{};
-  std::int64_t count = 0;
-  double sum = 0;
-  void add(double seconds);
-};
-
-// Of every block, not of a sample.
-struct Residency {
-  Histogram lifetime;           // from allocation to being given out anew
-  Histogram idle_before_evict;  // the part of it after the last use
-  Histogram reuse_gap;          // from becoming free to being taken again
-};
 
 class BlockPool {
  public:
@@ -72,8 +58,12 @@ class BlockPool {
     BlockId previous = -1, next = -1;  // in the free list
     double allocated = 0, freed = 0;   // when
   };
-  Block& at(BlockId block);
-  const Block& at(BlockId block) const;
+  Block& at(BlockId block) {
+    return blocks_.at(static_cast<std::size_t>(block));
+  }
+  const Block& at(BlockId block) const {
+    return blocks_.at(static_cast<std::size_t>(block));
+  }
   void insert(BlockId block, bool at_front);
   void remove(BlockId block);
 

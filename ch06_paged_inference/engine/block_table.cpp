@@ -39,7 +39,8 @@ KvBlocks::Found KvBlocks::find_prefix(const BlockTable& table, Tokens tokens,
       found.pending = true;
       break;
     }
-    ++found.blocks;
+    found.blocks.push_back(hit->block);
+    found.chains.push_back(chain);
     if (pool_.references(hit->block) == 0) ++found.idle;
   }
   return found;
@@ -47,15 +48,14 @@ KvBlocks::Found KvBlocks::find_prefix(const BlockTable& table, Tokens tokens,
 
 void KvBlocks::share_prefix(BlockTable& table, Tokens tokens,
                             std::int64_t step) {
-  const std::int64_t blocks = find_prefix(table, tokens, step).blocks;
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    const Tokens part = block_tokens(tokens, table.published());
-    table.chains.push_back(PrefixCache::extend(table.chain(), part));
-    const BlockId block = cache_.find(table.chain(), part)->block;
+  const Found found = find_prefix(table, tokens, step);
+  for (const BlockId block : found.blocks) {
     pool_.retain(block);
     table.blocks.push_back(block);
   }
-  counters_.shared += blocks;
+  table.chains.insert(table.chains.end(), found.chains.begin(),
+                      found.chains.end());
+  counters_.shared += std::ssize(found.blocks);
 }
 
 BlockId KvBlocks::take() {

@@ -52,9 +52,10 @@ class KvBlocks {
   BlockTable empty_table(std::string_view salt) const;
 
   struct Found {
-    std::int64_t blocks = 0;  // in a row, from the table's end on
-    std::int64_t idle = 0;    // of them, those that nobody uses at present
-    bool pending = false;     // and the next is being computed by another
+    std::vector<BlockId> blocks;  // in a row, from the table's end on
+    std::vector<std::uint64_t> chains;
+    std::int64_t idle = 0;  // of them, those that nobody uses at present
+    bool pending = false;   // and the next is being computed by another
   };
   // The full blocks of `tokens` that are there for a step, behind those that
   // the table has.
@@ -81,7 +82,6 @@ class KvBlocks {
   BlockPool& pool() { return pool_; }
   const BlockPool& pool() const { return pool_; }
   PrefixCache& cache() { return cache_; }
-  const PrefixCache& cache() const { return cache_; }
 
   // What there is to count: sharing, hits, copies, evictions.
   struct Counters {

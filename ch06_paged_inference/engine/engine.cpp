@@ -4,22 +4,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "common/errors.h"
+#include "common/timer.h"
 
 namespace dai::paged {
 namespace {
 
-double clock_seconds() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-bool contains(const std::vector<std::int32_t>& ids, std::int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
+void check_id(std::int32_t id, std::int64_t vocab) {
+  if (id < 0 || id >= vocab) {
+    throw UsageError(
+        fmt::format("token id {} is not in the vocabulary of {}", id, vocab));
+  }
 }
 
 }  // namespace
@@ -31,28 +28,22 @@ Engine::Engine(EngineOptions options, ModelRunner& runner,
       tokenizer_(tokenizer),
       scheduler_(options_.scheduler, runner.kv_blocks(), runner.block_size(),
                  options_.policy),
-      sampler_(runner.vocab_size(), options_.seed) {
-  if (!options_.now) options_.now = clock_seconds;
+      sampler_(runner.vocab_size(), options_.seed),
+      inbox_({options_.max_waiting, options_.max_waiting_tokens}),
+      thread_(options_.asynchronous) {
+  if (!options_.now)
+    options_.now = [] { return steady_us() / 1e6; };
   // One block stays for a copy, so that a sequence that is alone always fits.
   max_length_ = std::min(runner.max_positions(),
                          (runner.kv_blocks() - 1) * runner.block_size());
   if (options_.max_length > 0) {
     max_length_ = std::min(max_length_, options_.max_length);
   }
-  for (const std::int32_t id : options_.end_ids) {
-    if (id < 0 || id >= runner.vocab_size()) {
-      throw UsageError(fmt::format("end id {} is not in the vocabulary", id));
-    }
-  }
+  for (const auto id : options_.end_ids) check_id(id, runner.vocab_size());
   if (max_length_ < 2) {
     throw UsageError("the KV cache has no room for a prompt and an answer");
   }
-  if (options_.asynchronous) thread_.emplace();
   publish_stats();
-}
-
-Engine::~Engine() {
-  thread_.reset();  // its job refers to flight_
 }
 
 std::int64_t Engine::submit(Request request) {
@@ -62,57 +53,33 @@ std::int64_t Engine::submit(Request request) {
     throw UsageError(fmt::format("a prompt of {} tokens: 1 to {} are accepted",
                                  prompt, max_length_ - 1));
   }
-  for (const std::int32_t token : request.prompt) {
-    if (token < 0 || token >= runner_.vocab_size()) {
-      throw UsageError(fmt::format("token id {} is not in the vocabulary of {}",
-                                   token, runner_.vocab_size()));
-    }
-  }
+  for (const auto id : request.prompt) check_id(id, runner_.vocab_size());
   if (!request.sampling.stop.empty() && tokenizer_ == nullptr) {
     throw UsageError("stop strings need a tokenizer");
   }
-  const std::lock_guard lock(mutex_);
-  const std::int64_t waiting = stats_.waiting + inbox_requests_;
-  if (waiting >= options_.max_waiting ||
-      waiting_tokens_ + inbox_tokens_ + prompt * request.sampling.n >
-          options_.max_waiting_tokens) {
-    throw AdmissionRefused(fmt::format("{} requests with {} tokens are waiting",
-                                       waiting,
-                                       waiting_tokens_ + inbox_tokens_));
-  }
-  ++inbox_requests_;
-  inbox_tokens_ += prompt * request.sampling.n;
-  inbox_.push_back(
-      {next_request_, std::make_shared<const Request>(std::move(request))});
-  return next_request_++;
-}
-
-void Engine::cancel(std::int64_t request) {
-  const std::lock_guard lock(mutex_);
-  inbox_.push_back({request, nullptr});
+  return inbox_.submit(std::move(request));
 }
 
 void Engine::take_inbox() {
-  std::vector<Command> commands;
-  {
-    const std::lock_guard lock(mutex_);
-    commands.swap(inbox_);
-  }
-  for (const Command& command : commands) {
+  for (const Inbox::Command& command : inbox_.take()) {
     if (options_.record_arrivals) {
       arrivals_.push_back(
           {counted_.steps, command.request, command.asked == nullptr});
     }
-    if (command.asked == nullptr) {
-      cancel_now(command.request);
-    } else {
+    if (command.asked != nullptr) {
       start_request(command);
+      continue;
+    }
+    for (const auto& [id, answer] : answers_) {
+      if (answer->sequence.request == command.request) {
+        end(*answer, FinishReason::kCancelled);
+      }
     }
   }
   publish_stats();
 }
 
-void Engine::start_request(const Command& command) {
+void Engine::start_request(const Inbox::Command& command) {
   Answer* first = nullptr;
   for (std::int64_t i = 0; i < command.asked->sampling.n; ++i) {
     auto answer = std::make_unique<Answer>();
@@ -139,13 +106,10 @@ void Engine::start_request(const Command& command) {
   }
 }
 
-void Engine::cancel_now(std::int64_t request) {
-  for (const auto& [id, answer] : answers_) {
-    Sequence& s = answer->sequence;
-    if (s.request != request || s.finish != FinishReason::kNone) continue;
-    scheduler_.remove(s, FinishReason::kCancelled);
-    send(*answer, {.finish = FinishReason::kCancelled});
-  }
+void Engine::end(Answer& answer, FinishReason reason, const std::string& why) {
+  if (answer.sequence.finish != FinishReason::kNone) return;
+  scheduler_.remove(answer.sequence, reason);
+  send(answer, {.finish = reason, .error = why});
 }
 
 bool Engine::step() {
@@ -165,7 +129,6 @@ bool Engine::step() {
   if (unfinished && idle_steps_ > 2) {
     throw std::logic_error("sequences wait that no step can compute");
   }
-  const std::lock_guard lock(mutex_);
   return unfinished || !inbox_.empty();
 }
 
@@ -178,19 +141,13 @@ void Engine::launch(StepPlan plan) {
   flight_->logits.resize(
       static_cast<std::size_t>(plan.draws() * runner_.vocab_size()));
   flight_->plan = std::move(plan);
-  if (thread_) {
-    thread_->start([this] { runner_.run(flight_->plan, flight_->logits); });
-  }
+  thread_.start([this] { runner_.run(flight_->plan, flight_->logits); });
 }
 
 void Engine::land(StepPlan* next) {
   std::string failure;
   try {
-    if (thread_) {
-      thread_->wait();
-    } else {
-      runner_.run(flight_->plan, flight_->logits);
-    }
+    thread_.wait();
   } catch (const std::exception& error) {
     failure = error.what();
   }
@@ -228,48 +185,42 @@ void Engine::draw(const Flight& flight) {
   }
 }
 
-// The token that comes next, and for the first of n answers also the first
-// token of the others, which go on from its prompt.
+// The token that comes next. For the first of n answers also that of the
+// others, which go on from its prompt: before it can end and give up its
+// blocks.
 void Engine::draw_row(Answer& answer, std::span<const float> logits) {
-  std::vector<Answer*> group{&answer};
+  std::vector<Answer*> group;
   for (const std::int64_t id : std::exchange(answer.siblings, {})) {
     group.push_back(answers_.at(id).get());
   }
-  std::vector<FinishReason> reasons;
+  group.push_back(&answer);
   for (Answer* one : group) {
     std::vector<float> own(logits.begin(), logits.end());
     Sequence& s = one->sequence;
-    TokenLogprob token;
-    FinishReason reason = FinishReason::kError;
     try {
-      token = sampler_.draw(s, own, options_.end_ids);
-      scheduler_.append(s, token.token);
-      ++counted_.generated_tokens;
-      reason = finish_after(*one);
+      TokenLogprob token = sampler_.draw(s, own, options_.end_ids);
+      s.tokens.push_back(token.token);
       drawn_.push_back({s.id, std::move(token)});
+      ++counted_.generated_tokens;
+      const FinishReason reason = finish_after(s);
+      if (reason != FinishReason::kNone) {
+        scheduler_.remove(s, reason);
+      } else if (one != &answer) {
+        scheduler_.fork(answer.sequence, s);
+      }
     } catch (const std::exception& error) {
-      send(*one, {.finish = FinishReason::kError, .error = error.what()});
-    }
-    reasons.push_back(reason);
-    if (one != &answer && reason == FinishReason::kNone) {
-      scheduler_.fork(answer.sequence, s);
-    }
-  }
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    if (reasons[i] != FinishReason::kNone) {
-      scheduler_.remove(group[i]->sequence, reasons[i]);
+      end(*one, FinishReason::kError, error.what());
     }
   }
 }
 
-FinishReason Engine::finish_after(const Answer& answer) const {
-  const Sequence& s = answer.sequence;
+FinishReason Engine::finish_after(const Sequence& s) const {
   const SamplingParams& p = s.asked->sampling;
   const std::int32_t last = s.tokens.back();
-  if (!p.ignore_eos && contains(options_.end_ids, last)) {
+  if ((!p.ignore_eos && std::ranges::count(options_.end_ids, last) > 0) ||
+      std::ranges::count(p.stop_ids, last) > 0) {
     return FinishReason::kStop;
   }
-  if (contains(p.stop_ids, last)) return FinishReason::kStop;
   return std::ssize(s.tokens) >= s.limit ? FinishReason::kLength
                                          : FinishReason::kNone;
 }
@@ -283,13 +234,9 @@ void Engine::fill(StepPlan& next) {
       next.drop(i);
       continue;
     }
-    for (std::int64_t k = 0; k < row.count; ++k) {
-      std::int32_t& token =
-          next.tokens[static_cast<std::size_t>(row.first + k)];
-      if (token == kUnknownToken) {
-        token = s.tokens[static_cast<std::size_t>(row.position + k)];
-      }
-    }
+    std::int32_t& last =
+        next.tokens[static_cast<std::size_t>(row.first + row.count - 1)];
+    if (last == kUnknownToken) last = s.tokens.back();
   }
 }
 
@@ -297,14 +244,10 @@ void Engine::fail(const StepPlan& plan, const std::string& why) {
   for (const PlanRow& row : plan.rows) {
     Answer& answer = *answers_.at(row.sequence);
     scheduler_.row_done(answer.sequence, row.draws);
-    if (answer.sequence.finish != FinishReason::kNone) continue;
     for (const std::int64_t id : std::exchange(answer.siblings, {})) {
-      Answer& sibling = *answers_.at(id);
-      scheduler_.remove(sibling.sequence, FinishReason::kError);
-      send(sibling, {.finish = FinishReason::kError, .error = why});
+      end(*answers_.at(id), FinishReason::kError, why);
     }
-    scheduler_.remove(answer.sequence, FinishReason::kError);
-    send(answer, {.finish = FinishReason::kError, .error = why});
+    end(answer, FinishReason::kError, why);
   }
 }
 
@@ -383,16 +326,9 @@ void Engine::publish_stats() {
   counted_.sharing = scheduler_.blocks().counters();
   counted_.cached_tokens =
       counted_.sharing.shared * scheduler_.blocks().block_size();
-  const std::lock_guard lock(mutex_);
+  inbox_.set_taken({counted_.waiting, scheduler_.waiting_tokens()});
+  const std::lock_guard lock(stats_mutex_);
   stats_ = counted_;
-  waiting_tokens_ = scheduler_.waiting_tokens();
-  inbox_requests_ = inbox_tokens_ = 0;
-  for (const Command& command : inbox_) {
-    if (command.asked == nullptr) continue;
-    ++inbox_requests_;
-    inbox_tokens_ +=
-        std::ssize(command.asked->prompt) * command.asked->sampling.n;
-  }
 }
 
 std::vector<const Sequence*> Engine::sequences() const {
@@ -406,7 +342,7 @@ std::vector<const Sequence*> Engine::sequences() const {
 }
 
 EngineStats Engine::stats() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(stats_mutex_);
   return stats_;
 }
 

@@ -21,9 +21,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <vector>
 
+#include "ch06_paged_inference/engine/inbox.h"
 #include "ch06_paged_inference/engine/model_runner.h"
 #include "ch06_paged_inference/engine/sampler.h"
 #include "ch06_paged_inference/engine/scheduler.h"
@@ -31,11 +31,6 @@
 #include "ch06_paged_inference/text/output_text.h"
 
 namespace dai::paged {
-
-// The queue is full: try again later (a server's 503).
-struct AdmissionRefused : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 struct EngineOptions {
   SchedulerOptions scheduler = {};
@@ -76,12 +71,12 @@ class Engine {
   // Both outlive the engine. Without a tokenizer outputs have no text.
   Engine(EngineOptions options, ModelRunner& runner,
          const intro::Tokenizer* tokenizer = nullptr);
-  ~Engine();
 
   // Throws UsageError for what can never run, AdmissionRefused for what cannot
   // now. The request's number.
   std::int64_t submit(Request request);
-  void cancel(std::int64_t request);  // unknown or over: nothing happens
+  // Unknown or over: nothing happens.
+  void cancel(std::int64_t request) { inbox_.cancel(request); }
 
   // False when all is done until somebody submits something.
   bool step();
@@ -110,23 +105,20 @@ class Engine {
     std::int64_t sequence = 0;
     TokenLogprob token;
   };
-  struct Command {
-    std::int64_t request = 0;
-    std::shared_ptr<const Request> asked;  // none: cancel
-  };
   struct Flight {
     StepPlan plan;
     std::vector<float> logits;
   };
 
   void take_inbox();
-  void start_request(const Command& command);
-  void cancel_now(std::int64_t request);
+  void start_request(const Inbox::Command& command);
+  // Unless it is over.
+  void end(Answer& answer, FinishReason reason, const std::string& why = {});
   void launch(StepPlan plan);
   void land(StepPlan* next);
   void draw(const Flight& flight);
   void draw_row(Answer& answer, std::span<const float> logits);
-  FinishReason finish_after(const Answer& answer) const;
+  FinishReason finish_after(const Sequence& sequence) const;
   void fill(StepPlan& next);
   void fail(const StepPlan& plan, const std::string& why);
   void deliver();
@@ -143,18 +135,15 @@ class Engine {
   std::map<std::int64_t, std::unique_ptr<Answer>> answers_;  // by sequence
   std::int64_t next_sequence_ = 0;
   std::optional<Flight> flight_;
-  std::optional<StepThread> thread_;
   int idle_steps_ = 0;
   std::vector<Drawn> drawn_;  // not delivered yet
   std::vector<Arrival> arrivals_;
   std::function<void(const StepPlan&)> watcher_;
   EngineStats counted_;  // step()'s own
-
-  mutable std::mutex mutex_;  // of what follows
-  std::vector<Command> inbox_;
-  std::int64_t next_request_ = 0, inbox_requests_ = 0, inbox_tokens_ = 0;
-  EngineStats stats_;
-  std::int64_t waiting_tokens_ = 0;
+  mutable std::mutex stats_mutex_;
+  EngineStats stats_;  // of the last step
+  Inbox inbox_;
+  StepThread thread_;  // the last member: its job uses others
 };
 
 }  // namespace dai::paged

@@ -7,7 +7,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,15 +15,7 @@
 
 namespace dai::paged {
 
-struct Sequence;
-
-// Changes a sequence's logits before a token is drawn: the place for bans,
-// grammars, guidance. Called in the engine's thread, with [vocab] logits.
-class LogitsProcessor {
- public:
-  virtual ~LogitsProcessor() = default;
-  virtual void process(const Sequence& sequence, std::span<float> logits) = 0;
-};
+class LogitsProcessor;
 
 // The names and defaults of OpenAI's API and of vLLM's SamplingParams. Unlike
 // there, logprobs -1 is none, and the text of a token in stop_ids is sent.

@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "ch01_intro/counter_random.h"
+#include "ch06_paged_inference/engine/logits_processor.h"
 #include "common/errors.h"
 
 namespace dai::paged {
@@ -16,8 +17,7 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Log of the sum of exponentials: what turns logits into log probabilities.
-double log_sum(std::span<const float> logits) {
+float largest(std::span<const float> logits) {
   float best = kNever;
   for (const float logit : logits) {
     if (std::isnan(logit)) throw std::runtime_error("a logit is not a number");
@@ -25,6 +25,12 @@ double log_sum(std::span<const float> logits) {
   }
   if (best == kNever) throw std::runtime_error("no token is possible");
   if (!std::isfinite(best)) throw std::runtime_error("a logit is infinite");
+  return best;
+}
+
+// Log of the sum of exponentials: what turns logits into log probabilities.
+double log_sum(std::span<const float> logits) {
+  const float best = largest(logits);
   double sum = 0;
   for (const float logit : logits) {
     sum += std::exp(static_cast<double>(logit - best));
@@ -103,11 +109,25 @@ void Sampler::penalize(const Sequence& sequence, std::span<float> logits) {
   }
 }
 
+void Sampler::collect(std::span<const float> logits, float least) {
+  candidates_.clear();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] >= least && logits[i] > kNever) {
+      candidates_.push_back({logits[i], static_cast<std::int32_t>(i)});
+    }
+  }
+}
+
+void Sampler::keep_first(std::size_t n) {
+  sort_first(n);
+  candidates_.resize(std::min(n, candidates_.size()));
+}
+
 void Sampler::sort_first(std::size_t n) {
   const auto middle =
       candidates_.begin() +
       static_cast<std::ptrdiff_t>(std::min(n, candidates_.size()));
-  std::partial_sort(candidates_.begin(), middle, candidates_.end(), likelier);
+  std::partial_sort(candidates_.begin(), middle, candidates_.end());
 }
 
 std::int32_t Sampler::draw_among(const SamplingParams& params, double random,
@@ -120,16 +140,8 @@ std::int32_t Sampler::draw_among(const SamplingParams& params, double random,
                           ? kNever
                           : *best + static_cast<float>(params.temperature *
                                                        std::log(params.min_p));
-  candidates_.clear();
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] >= least && logits[i] > kNever) {
-      candidates_.push_back({logits[i], static_cast<std::int32_t>(i)});
-    }
-  }
-  if (params.top_k > 0 && std::cmp_less(params.top_k, candidates_.size())) {
-    sort_first(static_cast<std::size_t>(params.top_k));
-    candidates_.resize(static_cast<std::size_t>(params.top_k));
-  }
+  collect(logits, least);
+  if (params.top_k > 0) keep_first(static_cast<std::size_t>(params.top_k));
   const auto weight = [&](const Candidate& c) {
     return std::exp(static_cast<double>(c.logit - *best) / params.temperature);
   };
@@ -159,23 +171,20 @@ TokenLogprob Sampler::draw(const Sequence& sequence, std::span<float> logits,
                            std::span<const std::int32_t> ends) {
   const SamplingParams& p = sequence.asked->sampling;
   TokenLogprob drawn;
-  const double normalizer = log_sum(logits);
   std::vector<float> raw;
   if (p.logprobs >= 0) raw.assign(logits.begin(), logits.end());
   for (const auto& processor : p.processors)
     processor->process(sequence, logits);
   if (sequence.output_tokens() < p.min_tokens) {
-    for (const std::int32_t id : ends)
-      logits[static_cast<std::size_t>(id)] = kNever;
-    for (const std::int32_t id : p.stop_ids) {
-      logits[static_cast<std::size_t>(id)] = kNever;
+    for (const auto ids : {ends, std::span(p.stop_ids)}) {
+      for (const auto id : ids) logits[static_cast<std::size_t>(id)] = kNever;
     }
   }
   for (const auto& [id, bias] : p.logit_bias) {
     logits[static_cast<std::size_t>(id)] += bias;
   }
   penalize(sequence, logits);
-  log_sum(logits);  // still numbers, and one of them possible
+  largest(logits);  // numbers, and one of them possible
   const std::uint64_t key =
       p.seed ? intro::stream_key(*p.seed, "draw")
              : intro::mix64(intro::stream_key(seed_, "request") ^
@@ -186,20 +195,17 @@ TokenLogprob Sampler::draw(const Sequence& sequence, std::span<float> logits,
               static_cast<std::uint64_t>(sequence.output_tokens())),
       logits);
   if (p.logprobs >= 0) {
+    const double normalizer = log_sum(raw);
     const auto logprob = [&](std::int32_t token) {
       return static_cast<float>(
           static_cast<double>(raw[static_cast<std::size_t>(token)]) -
           normalizer);
     };
     drawn.logprob = logprob(drawn.token);
-    candidates_.clear();
-    for (std::size_t i = 0; i < raw.size(); ++i) {
-      candidates_.push_back({raw[i], static_cast<std::int32_t>(i)});
-    }
-    sort_first(static_cast<std::size_t>(p.logprobs));
-    for (std::int64_t i = 0; i < p.logprobs; ++i) {
-      const std::int32_t token = candidates_[static_cast<std::size_t>(i)].token;
-      drawn.best.emplace_back(token, logprob(token));
+    collect(raw, kNever);
+    keep_first(static_cast<std::size_t>(p.logprobs));
+    for (const Candidate& c : candidates_) {
+      drawn.best.emplace_back(c.token, logprob(c.token));
     }
   }
   return drawn;

@@ -35,13 +35,15 @@ class Sampler {
   struct Candidate {
     float logit;
     std::int32_t token;
+    bool operator<(const Candidate& other) const {  // likelier
+      return logit != other.logit ? logit > other.logit : token < other.token;
+    }
   };
-  static bool likelier(const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-  }
   void penalize(const Sequence& sequence, std::span<float> logits);
   std::int32_t draw_among(const SamplingParams& params, double random,
                           std::span<const float> logits);
+  void collect(std::span<const float> logits, float least);  // possible ones
+  void keep_first(std::size_t n);                            // no others
   // The first `n` of candidates_ are the likeliest, in order.
   void sort_first(std::size_t n);
 

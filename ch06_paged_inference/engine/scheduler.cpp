@@ -8,34 +8,9 @@
 #include <stdexcept>
 #include <utility>
 
-#include "ch01_intro/counter_random.h"
 #include "common/errors.h"
 
 namespace dai::paged {
-
-void StepPlan::drop(std::size_t row) {
-  const PlanRow gone = rows[row];
-  rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(row));
-  tokens.erase(tokens.begin() + gone.first,
-               tokens.begin() + gone.first + gone.count);
-  for (PlanRow& other : rows) {
-    if (other.first > gone.first) other.first -= gone.count;
-  }
-}
-
-std::uint64_t StepPlan::hash(std::uint64_t before) const {
-  std::uint64_t hash = before;
-  const auto mix = [&](std::int64_t value) {
-    hash = intro::mix64(hash ^ static_cast<std::uint64_t>(value));
-  };
-  mix(step);
-  for (const BlockCopy& copy : copies) mix(copy.from), mix(copy.to);
-  for (const PlanRow& row : rows) {
-    mix(row.sequence), mix(row.position), mix(row.count), mix(row.blocks);
-  }
-  for (const BlockId block : block_tables) mix(block);
-  return hash;
-}
 
 void SchedulerOptions::check() const {
   if (max_step_tokens < 1 || max_sequences < 1 || !(watermark >= 0) ||
@@ -53,6 +28,8 @@ Scheduler::Scheduler(const SchedulerOptions& options, std::int64_t blocks,
     : options_(options),
       policy_(std::move(policy)),
       blocks_(blocks, block_size, options.prefix_caching),
+      watermark_blocks_(
+          std::llround(options.watermark * static_cast<double>(blocks))),
       waiting_(InOrder{policy_.get()}),
       running_(InOrder{policy_.get()}) {
   options_.check();
@@ -61,7 +38,6 @@ Scheduler::Scheduler(const SchedulerOptions& options, std::int64_t blocks,
 void Scheduler::wait(Sequence& sequence) {
   sequence.state = SequenceState::kWaiting;
   waiting_.insert(&sequence);
-  waiting_tokens_ += std::ssize(sequence.tokens);
 }
 
 void Scheduler::add(Sequence& sequence) {
@@ -109,20 +85,20 @@ Scheduler::Budget Scheduler::budget() const {
 std::int64_t Scheduler::next_tokens(Sequence& sequence, const StepPlan& plan,
                                     std::int64_t most) {
   const std::int64_t size = blocks_.block_size();
-  std::int64_t left = sequence.length() - sequence.planned;
-  if (left > 1 && sequence.planned % size == 0) {
+  if (sequence.length() - sequence.planned > 1 &&
+      sequence.planned % size == 0) {
     blocks_.share_prefix(sequence.table, sequence.tokens, plan.step);
     // The last token is computed even where its block is there: its logits
     // are not.
     sequence.planned = std::max(
         sequence.planned,
         std::min(sequence.table.published() * size, sequence.length() - 1));
-    left = sequence.length() - sequence.planned;
     if (blocks_.find_prefix(sequence.table, sequence.tokens, plan.step)
             .pending) {
       return 0;  // somebody is at it
     }
   }
+  const std::int64_t left = sequence.length() - sequence.planned;
   if (left <= most) return left;
   // A chunk ends with a block, so that the block can be shared.
   const std::int64_t aligned =
@@ -160,15 +136,12 @@ bool Scheduler::fits(const Sequence& sequence, std::int64_t step) const {
       blocks_.find_prefix(sequence.table, sequence.tokens, step);
   // What is shared need not be taken, unless it is free at present; of a
   // prompt that is there as a whole the last block is copied.
-  const bool whole = found.blocks * blocks_.block_size() >= sequence.length();
-  const std::int64_t needed = blocks_.blocks_for(sequence.length()) -
-                              found.blocks + found.idle + (whole ? 1 : 0);
-  const auto kept_free =
-      running_.empty()
-          ? 0
-          : std::llround(options_.watermark *
-                         static_cast<double>(blocks_.pool().total()));
-  return needed + kept_free <= blocks_.pool().free();
+  const std::int64_t there = std::ssize(found.blocks);
+  const bool whole = there * blocks_.block_size() >= sequence.length();
+  const std::int64_t needed = blocks_.blocks_for(sequence.length()) - there +
+                              found.idle + (whole ? 1 : 0);
+  return needed + (running_.empty() ? 0 : watermark_blocks_) <=
+         blocks_.pool().free();
 }
 
 void Scheduler::plan_waiting(StepPlan& plan, Budget& budget) {
@@ -188,7 +161,6 @@ void Scheduler::plan_waiting(StepPlan& plan, Budget& budget) {
       throw std::logic_error("a sequence that fits does not");
     }
     waiting_.erase(&sequence);
-    waiting_tokens_ -= std::ssize(sequence.tokens);
     sequence.state = SequenceState::kRunning;
     running_.insert(&sequence);
     add_row(plan, sequence, count);
@@ -249,16 +221,8 @@ bool Scheduler::preempt_last() {
   return true;
 }
 
-void Scheduler::append(Sequence& sequence, std::int32_t token) {
-  if (sequence.state == SequenceState::kWaiting) ++waiting_tokens_;
-  sequence.tokens.push_back(token);
-}
-
 void Scheduler::remove(Sequence& sequence, FinishReason reason) {
-  if (sequence.state == SequenceState::kWaiting) {
-    waiting_.erase(&sequence);
-    waiting_tokens_ -= std::ssize(sequence.tokens);
-  }
+  if (sequence.state == SequenceState::kWaiting) waiting_.erase(&sequence);
   if (sequence.state == SequenceState::kRunning) {
     running_.erase(&sequence);
     if (reason != FinishReason::kError) {
@@ -276,6 +240,14 @@ void Scheduler::remove(Sequence& sequence, FinishReason reason) {
     blocks_.release(sequence.table);
     sequence.state = SequenceState::kFinished;
   }
+}
+
+std::int64_t Scheduler::waiting_tokens() const {
+  std::int64_t tokens = 0;
+  for (const Sequence* sequence : waiting_) {
+    tokens += std::ssize(sequence->tokens);
+  }
+  return tokens;
 }
 
 void Scheduler::reset_prefix_cache() {

@@ -60,7 +60,6 @@ class Scheduler {
   StepPlan plan();
   // A row of a sequence has been computed, or will not be.
   void row_done(Sequence& sequence, bool drew);
-  void append(Sequence& sequence, std::int32_t token);  // what it drew
   // Ends it, whatever its state: its blocks are free at once, or when its rows
   // in flight are done (kDraining).
   void remove(Sequence& sequence, FinishReason reason);
@@ -71,9 +70,8 @@ class Scheduler {
 
   std::int64_t waiting() const { return std::ssize(waiting_); }
   std::int64_t running() const { return std::ssize(running_); }
-  std::int64_t waiting_tokens() const { return waiting_tokens_; }
+  std::int64_t waiting_tokens() const;
   std::int64_t preemptions() const { return preemptions_; }
-  const KvBlocks& blocks() const { return blocks_; }
   KvBlocks& blocks() { return blocks_; }
   // Of all steps so far: equal arrivals give equal schedules.
   std::uint64_t schedule_hash() const { return hash_; }
@@ -109,9 +107,10 @@ class Scheduler {
   SchedulerOptions options_;
   std::shared_ptr<SchedulingPolicy> policy_;
   KvBlocks blocks_;
+  std::int64_t watermark_blocks_;
   Queue waiting_, running_;
   std::set<Sequence*> draining_;
-  std::int64_t waiting_tokens_ = 0, preemptions_ = 0, step_ = 0;
+  std::int64_t preemptions_ = 0, step_ = 0;
   std::uint64_t hash_ = 0;
   bool preempted_ = false;  // in the step that is being planned
 };

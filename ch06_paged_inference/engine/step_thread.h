@@ -4,9 +4,11 @@
 // One thread that runs one job at a time: a library with a pool of threads for
 // each caller (OpenMP) meets the same caller at every step.
 //
-//   StepThread thread;
+//   StepThread thread(/*asynchronous=*/true);
 //   thread.start([&] { runner.run(plan, logits); });
 //   thread.wait();      // rethrows what the job threw
+//
+// Not asynchronous: wait() runs the job, and there is no other thread.
 
 #include <condition_variable>
 #include <exception>
@@ -19,7 +21,10 @@ namespace dai::paged {
 
 class StepThread {
  public:
-  StepThread() : thread_([this](std::stop_token stop) { run(stop); }) {}
+  explicit StepThread(bool asynchronous) {
+    if (!asynchronous) return;
+    thread_ = std::jthread([this](std::stop_token stop) { run(stop); });
+  }
 
   void start(std::function<void()> job) {
     const std::lock_guard lock(mutex_);
@@ -27,6 +32,7 @@ class StepThread {
     changed_.notify_all();
   }
   void wait() {
+    if (!thread_.joinable()) return std::exchange(job_, nullptr)();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !job_; });
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));

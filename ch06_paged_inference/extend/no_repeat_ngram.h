@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "ch06_paged_inference/engine/request.h"
+#include "ch06_paged_inference/engine/logits_processor.h"
 
 namespace dai::paged {
 

@@ -117,7 +117,7 @@ MemoryUse serve_paged(const std::vector<RequestLengths>& trace,
       Sequence& s = *sequences[static_cast<std::size_t>(row.sequence)];
       scheduler.row_done(s, row.draws);
       if (!row.draws) continue;
-      scheduler.append(s, 0);
+      s.tokens.push_back(0);
       if (std::ssize(s.tokens) >= s.limit) {
         scheduler.remove(s, FinishReason::kLength);
       }

@@ -16,6 +16,7 @@
 
 #include "ch01_intro/decoder/decoder.h"
 #include "ch06_paged_inference/runner/paged_attention.h"
+#include "common/torch/thread_pool.h"
 
 namespace dai::paged {
 namespace {
@@ -125,6 +126,7 @@ TorchRunner::TorchRunner(const ModelFile& model,
     : options_(options) {
   const at::NoGradGuard no_gradients;
   model_ = std::make_unique<Model>(model, options);
+  release_thread_pool();  // steps are another thread's
 }
 
 TorchRunner::~TorchRunner() = default;
@@ -165,6 +167,7 @@ std::vector<float> TorchRunner::naive_logprobs(
           .gather(1, all.narrow(0, first, asked).unsqueeze(1))
           .flatten()
           .cpu();
+  release_thread_pool();
   return {chosen.data_ptr<float>(), chosen.data_ptr<float>() + asked};
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What a step costs on this machine, as a straight line through a few measured
-// ones: so many milliseconds for being a step, for each token, and for each
-// token of context that a row looks back at. A schedule can then be tried in
-// virtual time, thousands of steps in a second.
+// What a step costs on this machine, from a few measured ones: so much for its
+// tokens, with straight lines between the numbers of tokens that were measured,
+// and so much for each token of context that a row looks back at. A schedule
+// can then be tried in virtual time, thousands of steps in a second.
 //
 //   const StepCost cost = measure_step_cost(runner, 5);
 //   double ms = cost.of(plan);
+//   cost.worst_error();   // of steps that it was not made of
 
 #include <cstdint>
 #include <vector>
@@ -21,20 +22,16 @@ struct MeasuredStep {
 };
 
 struct StepCost {
-  double step_ms = 0, token_ms = 0, context_ms = 0;
-  std::vector<MeasuredStep> from = {};
+  std::vector<MeasuredStep> knots;  // by tokens, rising; at least two
+  double context_ms = 0;            // for each token looked back at
+  std::vector<MeasuredStep> held_out = {};
 
-  double of(double tokens, double context) const {
-    return step_ms + token_ms * tokens + context_ms * context;
-  }
+  // Beyond the knots: along the last line.
+  double of(double tokens, double context) const;
   double of(const StepPlan& plan) const;
-  // The largest |line - measured| / measured.
+  // The largest |forecast - measured| / measured of the held-out steps.
   double worst_error() const;
 };
-
-// Least squares of the relative errors, no coefficient below 0. Throws
-// std::invalid_argument for fewer than three steps.
-StepCost fit_step_cost(const std::vector<MeasuredStep>& steps);
 
 // So many rows of so many tokens each, from that position on.
 struct StepShape {
@@ -45,8 +42,9 @@ struct StepShape {
 double measured_step_ms(ModelRunner& runner, const StepShape& shape,
                         int repeats);
 
-// Decode steps of several batches and contexts, and pieces of prompts; of each
-// the median of `repeats`.
+// Decode steps of several batches and pieces of prompts; one with a long past,
+// for what context costs; two more are held out. Of each the median of
+// `repeats`.
 StepCost measure_step_cost(ModelRunner& runner, int repeats);
 
 // As measured on one machine and kept (recorded_cost.json): a check of a

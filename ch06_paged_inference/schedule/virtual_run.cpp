@@ -64,7 +64,7 @@ class Server {
       Sequence& s = *sequences_[at];
       scheduler_.row_done(s, row.draws);
       if (!row.draws) continue;
-      scheduler_.append(s, 0);
+      s.tokens.push_back(0);
       ServedRequest& served = run_.requests[at];
       if (s.output_tokens() == 1) served.first_ms = now_;
       if (std::ssize(s.tokens) >= s.limit) {
@@ -77,7 +77,7 @@ class Server {
   void wait_for_arrival() {
     now_ = std::max(now_, trace_.at(next_).arrival_ms);
   }
-  VirtualRun take() {
+  ServedTrace take() {
     run_.end_ms = now_;
     run_.preemptions = scheduler_.preemptions();
     return run_;
@@ -91,7 +91,7 @@ class Server {
   std::size_t next_ = 0;
   double now_ = 0;
   int empty_ = 0;
-  VirtualRun run_;
+  ServedTrace run_;
 };
 
 VirtualServer without_prefixes(VirtualServer server) {
@@ -130,7 +130,7 @@ std::vector<TimedRequest> arrivals_like_chats(std::int64_t requests,
   return trace;
 }
 
-double VirtualRun::tokens_per_s() const {
+double ServedTrace::tokens_per_s() const {
   double tokens = 0;
   for (const ServedRequest& r : requests) {
     tokens += static_cast<double>(r.output);
@@ -138,13 +138,13 @@ double VirtualRun::tokens_per_s() const {
   return tokens / end_ms * 1e3;
 }
 
-double VirtualRun::ttft_ms(double percent) const {
+double ServedTrace::ttft_ms(double percent) const {
   std::vector<double> values;
   for (const ServedRequest& r : requests) values.push_back(r.ttft_ms());
   return intro::percentile(values, percent);
 }
 
-double VirtualRun::tpot_ms(double percent) const {
+double ServedTrace::tpot_ms(double percent) const {
   std::vector<double> values;
   for (const ServedRequest& r : requests) {
     if (r.output > 1) values.push_back(r.tpot_ms());
@@ -152,9 +152,9 @@ double VirtualRun::tpot_ms(double percent) const {
   return values.empty() ? 0 : intro::percentile(values, percent);
 }
 
-VirtualRun serve_continuously(const std::vector<TimedRequest>& trace,
-                              const VirtualServer& options,
-                              const StepCost& cost) {
+ServedTrace serve_continuously(const std::vector<TimedRequest>& trace,
+                               const VirtualServer& options,
+                               const StepCost& cost) {
   Server server(trace, without_prefixes(options), cost);
   while (!server.all_admitted() || !server.idle()) {
     if (server.idle()) server.wait_for_arrival();
@@ -164,9 +164,9 @@ VirtualRun serve_continuously(const std::vector<TimedRequest>& trace,
   return server.take();
 }
 
-VirtualRun serve_statically(const std::vector<TimedRequest>& trace,
-                            std::int64_t batch, const VirtualServer& options,
-                            const StepCost& cost) {
+ServedTrace serve_statically(const std::vector<TimedRequest>& trace,
+                             std::int64_t batch, const VirtualServer& options,
+                             const StepCost& cost) {
   VirtualServer whole = without_prefixes(options);
   whole.scheduler.max_step_tokens = std::numeric_limits<std::int32_t>::max();
   whole.scheduler.max_sequences = batch;

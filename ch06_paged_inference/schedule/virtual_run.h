@@ -7,8 +7,9 @@
 // done, and only then the next one begins.
 //
 //   const auto trace = arrivals_like_chats(100, /*per_second=*/2, 64, 32,
-//   1234); VirtualRun run = serve_continuously(trace, {.max_step_tokens = 128},
-//   cost); VirtualRun waits = serve_statically(trace, /*batch=*/8, cost);
+//   1234); ServedTrace run = serve_continuously(trace, {.max_step_tokens =
+//   128}, cost); ServedTrace waits = serve_statically(trace, /*batch=*/8,
+//   cost);
 //
 // Static batching is given what it can have: sequences that end leave at once,
 // nothing is padded, and prompts are not cut up.
@@ -49,7 +50,7 @@ struct ServedRequest {
   }
 };
 
-struct VirtualRun {
+struct ServedTrace {
   std::vector<ServedRequest> requests;  // in the order of the trace
   double end_ms = 0;
   double longest_step_ms = 0;
@@ -66,11 +67,11 @@ struct VirtualServer {
   std::string policy = "fcfs";
 };
 
-VirtualRun serve_continuously(const std::vector<TimedRequest>& trace,
-                              const VirtualServer& server,
-                              const StepCost& cost);
-VirtualRun serve_statically(const std::vector<TimedRequest>& trace,
-                            std::int64_t batch, const VirtualServer& server,
-                            const StepCost& cost);
+ServedTrace serve_continuously(const std::vector<TimedRequest>& trace,
+                               const VirtualServer& server,
+                               const StepCost& cost);
+ServedTrace serve_statically(const std::vector<TimedRequest>& trace,
+                             std::int64_t batch, const VirtualServer& server,
+                             const StepCost& cost);
 
 }  // namespace dai::paged

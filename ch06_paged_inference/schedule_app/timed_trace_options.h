@@ -30,6 +30,9 @@ struct TimedTraceOptions {
   // Prints what it found.
   StepCost step_cost(App& app) const;
   std::vector<TimedRequest> trace(std::uint64_t seed) const;
+  // By the model itself, in real time (real_run.h).
+  ServedTrace serve_really(App& app, const std::vector<TimedRequest>& trace,
+                           std::int64_t batch) const;
 };
 
 }  // namespace dai::paged

@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "ch06_paged_inference/text/template_builtins.h"
+#include "ch06_paged_inference/text/template_operators.h"
 #include "common/strict_json.h"
 
 namespace dai::paged {
@@ -18,7 +19,6 @@ namespace {
 using Expr = TemplateExpr;
 using Node = TemplateNode;
 
-constexpr std::size_t kMostBytes = std::size_t{64} << 20;
 constexpr int kMostSteps = 5'000'000;  // nodes and expressions
 
 std::string local_time(const std::string& format) {
@@ -27,12 +27,6 @@ std::string local_time(const std::string& format) {
   ::localtime_r(&now, &parts);
   char text[256];
   return {text, std::strftime(text, sizeof text, format.c_str(), &parts)};
-}
-
-// Python's // and %: towards minus infinity, the sign of the divisor.
-std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
-  const std::int64_t q = a / b;
-  return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
 }
 
 class Renderer {
@@ -83,7 +77,7 @@ class Renderer {
     for (const Node& node : nodes) {
       count_step(node.line);
       const Flow flow = statement(node, out);
-      if (out.size() > kMostBytes) fail(node.line, "writes too much");
+      if (out.size() > kMostTemplateBytes) fail(node.line, "writes too much");
       if (flow != Flow::kOn) return flow;
     }
     return Flow::kOn;
@@ -229,9 +223,10 @@ class Renderer {
         return dict_value(std::move(dict));
       }
       case Expr::Kind::kMember:
-        return member(evaluate(*expr.children[0]), expr.name);
+        return member_of(evaluate(*expr.children[0]), expr.name);
       case Expr::Kind::kIndex:
-        return index(evaluate(*expr.children[0]), evaluate(*expr.children[1]));
+        return item_of(evaluate(*expr.children[0]),
+                       evaluate(*expr.children[1]));
       case Expr::Kind::kSlice:
         return slice(expr);
       case Expr::Kind::kCall:
@@ -245,7 +240,7 @@ class Renderer {
         return apply_test(expr.name, value, arguments(expr));
       }
       case Expr::Kind::kUnary:
-        return unary(expr.name, evaluate(*expr.children[0]));
+        return apply_unary(expr.name, evaluate(*expr.children[0]));
       case Expr::Kind::kBinary:
         return binary(expr);
       case Expr::Kind::kCondition: {
@@ -258,65 +253,18 @@ class Renderer {
     return {};
   }
 
-  static TemplateValue member(const TemplateValue& object,
-                              const std::string& name) {
-    if (object.is_undefined()) {
-      throw UsageError(
-          fmt::format("'{}' is asked of an undefined value", name));
-    }
-    const TemplateValue* found = object.member(name);
-    return found == nullptr ? TemplateValue() : *found;
-  }
-
-  static TemplateValue index(const TemplateValue& object,
-                             const TemplateValue& at) {
-    if (at.text() != nullptr) return member(object, at.text()->text());
-    const auto* position = at.get<std::int64_t>();
-    if (object.is_undefined() || position == nullptr) {
-      throw UsageError(fmt::format("{} is indexed by {}", object.type_name(),
-                                   at.type_name()));
-    }
-    if (object.dict() != nullptr) return Undefined{};
-    ValueList characters;
-    if (object.list() == nullptr) characters = elements_of(object);
-    const ValueList& list =
-        object.list() != nullptr ? *object.list() : characters;
-    const std::int64_t i =
-        *position < 0 ? *position + std::ssize(list) : *position;
-    if (i < 0 || i >= std::ssize(list)) return Undefined{};
-    return list[static_cast<std::size_t>(i)];
-  }
-
   TemplateValue slice(const Expr& expr) {
     const TemplateValue object = evaluate(*expr.children[0]);
-    const ValueList list = elements_of(object);
-    const std::int64_t n = std::ssize(list);
-    const auto bound = [&](std::size_t child, std::int64_t fallback) {
-      if (expr.children[child] == nullptr) return fallback;
+    const auto bound = [&](std::size_t child) -> std::optional<std::int64_t> {
+      if (expr.children[child] == nullptr) return std::nullopt;
       const TemplateValue value = evaluate(*expr.children[child]);
-      if (value.is_none()) return fallback;
+      if (value.is_none()) return std::nullopt;
       const auto* integer = value.get<std::int64_t>();
       if (integer == nullptr) throw UsageError("a slice wants integers");
       return *integer;
     };
-    const std::int64_t step = std::clamp(bound(3, 1), -n - 1, n + 1);
-    if (step == 0) throw UsageError("a slice with step 0");
-    const auto clamped = [&](std::int64_t i) {
-      if (i < 0) i += n;
-      return std::clamp<std::int64_t>(i, step < 0 ? -1 : 0,
-                                      step < 0 ? n - 1 : n);
-    };
-    std::int64_t begin = step < 0 ? n - 1 : 0, end = step < 0 ? -1 : n;
-    if (expr.children[1] != nullptr) begin = clamped(bound(1, begin));
-    if (expr.children[2] != nullptr) end = clamped(bound(2, end));
-    ValueList part;
-    for (std::int64_t i = begin; step < 0 ? i > end : i < end; i += step) {
-      part.push_back(list[static_cast<std::size_t>(i)]);
-    }
-    if (object.text() == nullptr) return list_value(std::move(part));
-    MarkedText text;
-    for (const TemplateValue& c : part) text += *c.text();
-    return text;
+    const auto begin = bound(1), end = bound(2), step = bound(3);
+    return slice_of(object, begin, end, step.value_or(1));
   }
 
   CallArguments arguments(const Expr& expr) {
@@ -353,45 +301,9 @@ class Renderer {
     if (callee.name == "strftime_now") {
       return text_value(local_time(args.text(0, "format", "%Y-%m-%d")));
     }
-    if (callee.name == "range") return range(args);
+    if (callee.name == "range") return range_of(args);
     throw UsageError(
         fmt::format("the function '{}' is not supported", callee.name));
-  }
-
-  static TemplateValue range(const CallArguments& args) {
-    std::int64_t bounds[3] = {0, 0, 1};
-    const std::size_t n = args.positional.size();
-    for (std::size_t i = 0; i < n && i < 3; ++i) {
-      const auto* integer = args.positional[i].get<std::int64_t>();
-      if (integer == nullptr) throw UsageError("range() wants integers");
-      bounds[n == 1 ? 1 : i] = *integer;
-    }
-    const auto [begin, end, step] = bounds;
-    constexpr std::int64_t kMost = 1'000'000;
-    if (step == 0 || std::abs(step) > kMost || std::abs(begin) > kMost ||
-        std::abs(end) > kMost) {
-      throw UsageError("range() is too long");
-    }
-    ValueList list;
-    for (std::int64_t i = begin; step < 0 ? i > end : i < end; i += step) {
-      list.emplace_back(i);
-    }
-    return list_value(std::move(list));
-  }
-
-  static TemplateValue unary(const std::string& sign,
-                             const TemplateValue& value) {
-    if (sign == "not") return !value.truth();
-    double number = 0;
-    if (!value.number(number)) {
-      throw UsageError(fmt::format("'{}' before {}", sign, value.type_name()));
-    }
-    if (sign == "+") return value;
-    if (const auto* integer = value.get<std::int64_t>()) {
-      return static_cast<std::int64_t>(0U -
-                                       static_cast<std::uint64_t>(*integer));
-    }
-    return -number;
   }
 
   TemplateValue binary(const Expr& expr) {
@@ -400,64 +312,7 @@ class Renderer {
     // Python's: the operand that decided.
     if (sign == "and") return a.truth() ? evaluate(*expr.children[1]) : a;
     if (sign == "or") return a.truth() ? a : evaluate(*expr.children[1]);
-    const TemplateValue b = evaluate(*expr.children[1]);
-    if (sign == "==") return equal(a, b);
-    if (sign == "!=") return !equal(a, b);
-    if (sign == "in") return contains(b, a);
-    if (sign == "not in") return !contains(b, a);
-    if (sign == "<") return compare(a, b) < 0;
-    if (sign == ">") return compare(a, b) > 0;
-    if (sign == "<=") return compare(a, b) <= 0;
-    if (sign == ">=") return compare(a, b) >= 0;
-    if (sign == "~") return joined(a.to_text(), b.to_text());
-    if (sign == "+" && a.text() != nullptr && b.text() != nullptr) {
-      return joined(*a.text(), *b.text());
-    }
-    if (sign == "+" && a.list() != nullptr && b.list() != nullptr) {
-      ValueList list = *a.list();
-      list.insert(list.end(), b.list()->begin(), b.list()->end());
-      if (list.size() > kMostBytes / 64) throw UsageError("a list is too long");
-      return list_value(std::move(list));
-    }
-    return arithmetic(sign, a, b);
-  }
-
-  static TemplateValue joined(MarkedText a, const MarkedText& b) {
-    if (a.size() + b.size() > kMostBytes)
-      throw UsageError("a text is too long");
-    return a += b;
-  }
-
-  static TemplateValue arithmetic(const std::string& sign,
-                                  const TemplateValue& a,
-                                  const TemplateValue& b) {
-    double x = 0, y = 0;
-    if (!a.number(x) || !b.number(y)) {
-      throw UsageError(
-          fmt::format("{} {} {}", a.type_name(), sign, b.type_name()));
-    }
-    const bool whole = a.get<double>() == nullptr && b.get<double>() == nullptr;
-    if ((sign == "/" || sign == "//" || sign == "%") && y == 0) {
-      throw UsageError("a division by zero");
-    }
-    double result = 0;
-    if (sign == "+") result = x + y;
-    if (sign == "-") result = x - y;
-    if (sign == "*") result = x * y;
-    if (sign == "/") return x / y;
-    if (sign == "**") result = std::pow(x, y);
-    if (sign == "//" || sign == "%") {
-      if (whole && std::abs(x) < 0x1p53 && std::abs(y) < 0x1p53) {
-        const auto i = static_cast<std::int64_t>(x);
-        const auto j = static_cast<std::int64_t>(y);
-        const std::int64_t q = floor_divide(i, j);
-        return sign == "//" ? q : i - q * j;
-      }
-      result = sign == "//" ? std::floor(x / y) : x - std::floor(x / y) * y;
-    }
-    if (!whole) return result;
-    if (!(std::abs(result) < 0x1p53)) throw UsageError("a number is too large");
-    return static_cast<std::int64_t>(result);
+    return apply_binary(sign, a, evaluate(*expr.children[1]));
   }
 
   std::vector<ValueDict> scopes_;

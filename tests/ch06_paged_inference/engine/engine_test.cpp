@@ -373,7 +373,7 @@ TEST(Engine, LimitsOfAdmission) {
   bench.expect_reference();
   options.end_ids = {40};
   EXPECT_THAT(message_of<UsageError>([&] { Bench with_end(options); }),
-              HasSubstr("end id 40"));
+              HasSubstr("token id 40"));
   // As long as memory allows, then it ends by length.
   bench.submit({.prompt = prompt(20, 3), .sampling = {.max_tokens = 1000}});
   bench.run();

@@ -14,6 +14,8 @@
 #include "common/errors.h"
 #include "tests/common/temp_folder.h"
 
+#include "ch06_paged_inference/engine/logits_processor.h"
+
 namespace dai::paged {
 namespace {
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ch06_paged_inference/engine/engine.h"
+#include "ch06_paged_inference/engine/logits_processor.h"
 #include "ch06_paged_inference/model_file/model_file.h"
 #include "ch06_paged_inference/runner/torch_runner.h"
 

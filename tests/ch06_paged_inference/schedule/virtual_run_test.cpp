@@ -3,53 +3,43 @@
 
 #include <gtest/gtest.h>
 
-#include <stdexcept>
-
 namespace dai::paged {
 namespace {
 
 StepCost plain(double step, double token = 0, double context = 0) {
-  return {.step_ms = step, .token_ms = token, .context_ms = context};
+  return {.knots = {{1, 0, step + token}, {2, 0, step + 2 * token}},
+          .context_ms = context};
 }
 
-TEST(StepCost, IsTheLineThroughWhatWasMeasured) {
-  std::vector<MeasuredStep> steps;
-  for (const auto& [tokens, context] :
-       {std::pair{1, 16}, {8, 128}, {64, 64}, {128, 700}}) {
-    steps.push_back({static_cast<double>(tokens), static_cast<double>(context),
-                     30 + 1.5 * tokens + 0.25 * context});
-  }
-  const StepCost cost = fit_step_cost(steps);
-  EXPECT_NEAR(cost.step_ms, 30, 1e-6);
-  EXPECT_NEAR(cost.token_ms, 1.5, 1e-6);
-  EXPECT_NEAR(cost.context_ms, 0.25, 1e-6);
-  EXPECT_LT(cost.worst_error(), 1e-9);
-  EXPECT_THROW(fit_step_cost({{1, 1, 1}, {2, 2, 2}}), std::invalid_argument);
-}
-
-TEST(StepCost, NothingCostsLessThanNothing) {
-  // Context seems to make steps shorter: noise.
-  const StepCost cost = fit_step_cost(
-      {{1, 10, 31}, {2, 1000, 31.5}, {16, 20, 47}, {16, 4000, 45}});
-  EXPECT_EQ(cost.context_ms, 0);
-  EXPECT_NEAR(cost.token_ms, 1, 0.1);
-  EXPECT_GE(cost.worst_error(), 0.01);
+TEST(StepCost, GoesThroughWhatWasMeasuredAndStraightBetween) {
+  const StepCost cost{.knots = {{1, 100, 40}, {4, 200, 60}, {8, 0, 50}},
+                      .context_ms = 0.1,
+                      .held_out = {{4, 300, 60}, {6, 10, 46}}};
+  EXPECT_DOUBLE_EQ(cost.of(1, 100), 40);
+  EXPECT_DOUBLE_EQ(cost.of(4, 200), 60);
+  EXPECT_DOUBLE_EQ(cost.of(8, 0), 50);
+  EXPECT_DOUBLE_EQ(cost.of(6, 0), 45);   // between 40 and 50
+  EXPECT_DOUBLE_EQ(cost.of(10, 0), 55);  // along the last line
+  EXPECT_DOUBLE_EQ(cost.of(6, 50), 50);
+  EXPECT_DOUBLE_EQ(cost.worst_error(), 10.0 / 60);
 }
 
 TEST(StepCost, TheRecordedOneIsSane) {
   const StepCost cost = recorded_step_cost();
-  EXPECT_GT(cost.step_ms, 0);
-  EXPECT_GT(cost.token_ms, 0);
-  EXPECT_GE(cost.from.size(), 5U);
-  EXPECT_LT(cost.worst_error(), 0.6);
+  ASSERT_GE(cost.knots.size(), 5U);
+  EXPECT_GT(cost.of(1, 16), 0);
+  EXPECT_GT(cost.of(256, 256), cost.of(1, 16));
+  EXPECT_GE(cost.context_ms, 0);
+  EXPECT_EQ(cost.held_out.size(), 2U);
+  EXPECT_LT(cost.worst_error(), 0.3);
 }
 
 // One request: 10 prompt tokens in steps of 4, then a token a step.
-TEST(VirtualRun, OneRequestByHand) {
+TEST(ServedTrace, OneRequestByHand) {
   VirtualServer server;
   server.scheduler.max_step_tokens = 4;
   server.block_size = 4;
-  const VirtualRun run =
+  const ServedTrace run =
       serve_continuously({{100, 10, 3}}, server, plain(10, 1));
   // 4, 4 and 2 tokens: 14 + 14 + 12 ms, then two steps of 11 ms.
   ASSERT_EQ(run.requests.size(), 1U);
@@ -61,11 +51,11 @@ TEST(VirtualRun, OneRequestByHand) {
 }
 
 // Two at once, a third while they run: static lets it wait for both.
-TEST(VirtualRun, StaticBatchesWaitForTheirLast) {
+TEST(ServedTrace, StaticBatchesWaitForTheirLast) {
   const std::vector<TimedRequest> trace{{0, 4, 2}, {0, 4, 10}, {15, 4, 2}};
   const StepCost cost = plain(10);
-  const VirtualRun continuous = serve_continuously(trace, {}, cost);
-  const VirtualRun fixed = serve_statically(trace, 2, {}, cost);
+  const ServedTrace continuous = serve_continuously(trace, {}, cost);
+  const ServedTrace fixed = serve_statically(trace, 2, {}, cost);
   EXPECT_DOUBLE_EQ(fixed.requests[0].end_ms, 20);
   EXPECT_DOUBLE_EQ(fixed.requests[1].end_ms, 100);
   EXPECT_DOUBLE_EQ(fixed.requests[2].first_ms, 110);
@@ -74,7 +64,7 @@ TEST(VirtualRun, StaticBatchesWaitForTheirLast) {
   EXPECT_DOUBLE_EQ(fixed.end_ms, 120);
 }
 
-TEST(VirtualRun, AllAreServedWhateverTheOptions) {
+TEST(ServedTrace, AllAreServedWhateverTheOptions) {
   const auto trace = arrivals_like_chats(60, 20, 40, 20, 5);
   for (const std::int64_t budget : {8, 64}) {
     for (const std::int64_t blocks : {17, 400}) {
@@ -83,7 +73,7 @@ TEST(VirtualRun, AllAreServedWhateverTheOptions) {
         server.scheduler.max_step_tokens = budget;
         server.blocks = blocks;
         server.policy = policy;
-        const VirtualRun run =
+        const ServedTrace run =
             serve_continuously(trace, server, plain(5, 1, 0.01));
         ASSERT_EQ(run.requests.size(), trace.size());
         for (const ServedRequest& r : run.requests) {

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ch06_paged_inference/schedule_app/real_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "ch01_intro/counter_random.h"
+#include "common/timer.h"
+
+namespace dai::paged {
+namespace {
+
+class Clients {
+ public:
+  Clients(const std::vector<TimedRequest>& trace, Engine& engine,
+          std::int64_t vocab_size)
+      : trace_(trace), engine_(engine), vocab_(vocab_size) {}
+
+  bool done() const { return next_ == trace_.size() && open_ == 0; }
+  bool idle() const { return open_ == 0; }
+  std::size_t arrived() const {  // and not submitted yet
+    std::size_t n = next_;
+    while (n < trace_.size() && trace_[n].arrival_ms <= clock_.ms()) ++n;
+    return n - next_;
+  }
+  void wait_for_arrival() const {
+    const double ms = trace_.at(next_).arrival_ms - clock_.ms();
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
+  }
+
+  void submit(std::size_t n) {
+    for (; n > 0; --n, ++next_) {
+      const TimedRequest& asked = trace_[next_];
+      run_.requests.push_back({asked.arrival_ms, 0, 0, asked.output});
+      Request request;
+      for (std::int64_t i = 0; i < asked.prompt; ++i) {
+        const std::uint64_t random =
+            intro::mix64((next_ << 32) ^ static_cast<std::uint64_t>(i));
+        request.prompt.push_back(static_cast<std::int32_t>(
+            random % static_cast<std::uint64_t>(vocab_)));
+      }
+      request.priority = asked.priority;
+      request.sampling.temperature = 0;
+      request.sampling.ignore_eos = true;
+      request.sampling.max_tokens = asked.output;
+      request.on_output = [this, at = next_](const Output& o) { note(at, o); };
+      engine_.submit(std::move(request));
+      ++open_;
+    }
+  }
+
+  void step() {
+    const WallTimer timer;
+    engine_.step();
+    run_.longest_step_ms = std::max(run_.longest_step_ms, timer.ms());
+    if (!error_.empty()) throw std::runtime_error(error_);
+  }
+
+  ServedTrace take() {
+    run_.end_ms = clock_.ms();
+    run_.steps = engine_.stats().steps;
+    run_.preemptions = engine_.stats().preemptions;
+    return run_;
+  }
+
+ private:
+  void note(std::size_t at, const Output& output) {
+    ServedRequest& served = run_.requests[at];
+    if (output.output_tokens == 1) served.first_ms = clock_.ms();
+    if (output.finish == FinishReason::kNone) return;
+    if (output.finish == FinishReason::kError) error_ = output.error;
+    served.end_ms = clock_.ms();
+    --open_;
+  }
+
+  const std::vector<TimedRequest>& trace_;
+  Engine& engine_;
+  std::int64_t vocab_;
+  WallTimer clock_;
+  std::size_t next_ = 0, open_ = 0;
+  std::string error_;
+  ServedTrace run_;
+};
+
+}  // namespace
+
+ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
+                         std::int64_t vocab_size, std::int64_t batch) {
+  Clients clients(trace, engine, vocab_size);
+  while (!clients.done()) {
+    if (clients.idle()) clients.wait_for_arrival();
+    if (batch == 0) {
+      clients.submit(clients.arrived());
+    } else if (clients.idle()) {
+      clients.submit(
+          std::min(clients.arrived(), static_cast<std::size_t>(batch)));
+    }
+    if (!clients.idle()) clients.step();
+  }
+  return clients.take();
+}
+
+}  // namespace dai::paged

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A trace served by a real engine as the clock goes: what the virtual time of
+// virtual_run.h is a forecast of.
+//
+//   ServedTrace run = serve_really(trace, engine, vocab_size, /*batch=*/0);
+//
+// With a batch so many are collected, and the next ones have to wait until all
+// of them are done; with 0 whoever arrives joins. Prompts are random tokens, so
+// that nothing is shared, and answers as long as the trace says. Throws
+// std::runtime_error when a request ends with an error.
+
+#include <cstdint>
+#include <vector>
+
+#include "ch06_paged_inference/engine/engine.h"
+#include "ch06_paged_inference/schedule/virtual_run.h"
+
+namespace dai::paged {
+
+ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
+                         std::int64_t vocab_size, std::int64_t batch);
+
+}  // namespace dai::paged
