@@ -104,7 +104,8 @@ FoundCheckpoint CheckpointStore::find_newest() const {
 fs::path CheckpointStore::begin(std::int64_t step,
                                 const std::string& token) const {
   const fs::path path = partial(step, token);
-  fs::create_directories(path);
+  fs::create_directories(folder_);
+  fs::create_directory(path);  // the same call on each rank, whoever is first
   return path;
 }
 

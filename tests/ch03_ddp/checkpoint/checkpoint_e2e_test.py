@@ -5,7 +5,7 @@ its files are damaged, its disk is full; what it learns in the end has the bits
 of a run that nobody disturbed.
 
 DAI_E2E_POINTS: how many moments of the run's saves are tried; "all" is each
-call of the second save, of the many writes in its middle every sixteenth.
+call of the second save of a small network, and each step of thirty.
 """
 import hashlib
 import json
@@ -38,6 +38,8 @@ def ranks(number, *launch):
 
 
 class Checkpoints(ManyNodes):
+    task = ()
+
     def setUp(self):
         super().setUp()
         self.run_dir = self.dir / "run"
@@ -49,8 +51,9 @@ class Checkpoints(ManyNodes):
             file.unlink(missing_ok=True)
         self.env.update(env or {})
         try:
-            ran = self.run_it(*ranks(number, *launch), *RUN, "--save", weights,
-                              "--json", report, *words, limit=200)
+            ran = self.run_it(*ranks(number, *launch), *RUN, *self.task,
+                              "--save", weights, "--json", report, *words,
+                              limit=200)
         finally:
             for key in env or {}:
                 del self.env[key]
@@ -69,9 +72,9 @@ class Checkpoints(ManyNodes):
 
     @property
     def expected(self):
-        if "learnt" not in _EXPECTED:
-            _EXPECTED["learnt"] = self.train()[1]
-        return _EXPECTED["learnt"]
+        if self.task not in _EXPECTED:
+            _EXPECTED[self.task] = self.train()[1]
+        return _EXPECTED[self.task]
 
     def faults(self, at, how, rank, where=""):
         return {"LD_PRELOAD": FAULTS, "FAULT_UNDER": str(self.run_dir),
@@ -91,21 +94,9 @@ class Checkpoints(ManyNodes):
         return int(log.read_text().split()[0])
 
 
-class Killed(Checkpoints):
-    def test_in_the_middle_of_a_save(self):
+    def killed_at(self, calls, points, where=""):
         """A rank dies at a call, the launcher starts all again."""
-        where = "step-000006" if POINTS == "all" else ""
-        calls = [self.calls_of(0, where), self.calls_of(1, where)]
-        self.assertGreater(min(calls), 50, calls)
-        every = [(rank, at, how) for rank in (0, 1)
-                 for at in range(1, calls[rank] + 1)
-                 for how in ("before", "after", "half")]
-        if POINTS == "all":
-            every = [(rank, at, how) for rank, at, how in every
-                     if not 12 < at <= calls[rank] - 12 or at % 16 == 0]
-        else:
-            every = random.Random(1234).sample(every, int(POINTS))
-        for rank, at, how in every:
+        for rank, at, how in points:
             with self.subTest(f"rank {rank}, {how} call {at} of {calls}"):
                 shutil.rmtree(self.run_dir, ignore_errors=True)
                 ran, learnt = self.train(
@@ -117,6 +108,21 @@ class Killed(Checkpoints):
                     [p.name for p in self.run_dir.glob(".step-*")], [],
                     ran.shown)
                 self.assertEqual(self.steps()[-1], f"step-{STEPS:06}")
+
+    @staticmethod
+    def moments(calls):
+        """Of a call: instead of it, behind it, and in the middle of it."""
+        return [(rank, at, how) for rank in (0, 1)
+                for at in range(1, calls[rank] + 1)
+                for how in ("before", "after", "half")]
+
+
+class Killed(Checkpoints):
+    def test_in_the_middle_of_a_save(self):
+        calls = [self.calls_of(0, ""), self.calls_of(1, "")]
+        self.assertGreater(min(calls), 50, calls)
+        self.killed_at(calls, random.Random(1234).sample(
+            self.moments(calls), int(POINTS)))
 
     def test_and_goes_on_with_fewer_ranks(self):
         """Four, then three, then two; each dies in the save after that."""
@@ -132,6 +138,15 @@ class Killed(Checkpoints):
 
 
 if POINTS == "all":
+    class EveryCall(Checkpoints):
+        task = ("--task", "images")  # few tensors, so few calls
+
+        def test_of_a_save_is_survived(self):
+            where = f"step-{2 * EVERY:06}"
+            calls = [self.calls_of(0, where), self.calls_of(1, where)]
+            self.assertGreater(min(calls), 10, calls)
+            self.killed_at(calls, self.moments(calls), where)
+
     class EveryStep(Checkpoints):
         def test_of_thirty_is_survived(self):
             """A rank dies as soon as the step is done, before it is saved."""
