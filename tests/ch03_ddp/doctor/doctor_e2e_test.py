@@ -15,7 +15,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 # pylint: disable=wrong-import-position
-from support.many_nodes import BIN, LAUNCH, ManyNodes, main  # noqa: E402
+from support.many_nodes import (  # noqa: E402
+    BIN, BOOK, LAUNCH, VCLUSTER, ManyNodes, main)
 
 DOCTOR, TRAIN = BIN / "ch03_ddp_doctor", BIN / "ch03_ddp_train"
 RANKS, ODD, STEP = 4, 2, 5
@@ -157,6 +158,22 @@ class TwoRanks(Doctor):
         self.assertEqual(ran.returncode, 0, ran.shown)
         self.assertRegex(ran.err, "doctor: process stopped: rank 0 .*store")
         self.assertIn("doctor: it goes on", ran.err)
+
+
+class TwoNodes(Doctor):
+    """The side channel is the store's, so another host's rank is named too."""
+
+    def test_the_culprit_is_on_the_other_node(self):
+        for fault, says in (("reduce-op", "reduce operation: rank 3 differs"),
+                            ("process-stopped", "process stopped: rank 3 ")):
+            with self.subTest(fault):
+                ran = self.run_it(
+                    VCLUSTER, "-N", "2", "sh", "-c",
+                    f"DAI_SSH=$VCLUSTER_RSH {BOOK} run ch03_ddp_doctor -n 2 "
+                    "--hosts node-1,node-2 --no-preflight -- --device cpu "
+                    f"--rank 3 --fault {fault}")
+                self.assertEqual(ran.returncode, 0, ran.shown)
+                self.assertIn(says, ran.err, ran.shown)
 
 
 class Healthy(Doctor):
