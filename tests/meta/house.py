@@ -334,6 +334,30 @@ def width(house):
     return wrong
 
 
+@rule
+def small_engine(house):
+    """Chapter 6's engine core is read in an evening and knows no tensors."""
+    room, most, wrong = "ch06_paged_inference/engine/", 1500, []
+    core = ("request", "block_pool", "block_table", "prefix_cache",
+            "scheduler", "sampler", "engine")
+    code = sum(bool(line.strip()) and not line.lstrip().startswith("//")
+               for part in core for end in (".h", ".cpp")
+               if room + part + end in house.files
+               for line in house.text(room + part + end).split("\n"))
+    if code > most:
+        wrong.append(f"{room}:1: {code} lines of code in the core, {most} at "
+                     "most")
+    for name in house.files:
+        if not name.startswith(room):
+            continue
+        for number, line in enumerate(house.text(name).split("\n"), 1):
+            if re.match(r"\s*#include .*(torch|ATen|c10|cuda|gguf|http|beast|"
+                        "model_file)", line):
+                wrong.append(f"{name}:{number}: no part of an engine: "
+                             f"{line.strip()}")
+    return wrong
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -71,7 +71,8 @@ class Copy(unittest.TestCase):
 class RulesCanFail(Copy):
     def test_the_copy_itself_is_clean(self):
         ran = self.rule("top_level", "spdx", "arrows", "golden", "map_rows",
-                        "executed", "root_table", "links", "sh_blocks")
+                        "executed", "root_table", "links", "sh_blocks",
+                        "small_engine")
         self.assertEqual(ran.returncode, 0, ran.stdout)
 
     def test_top_level_is_fixed(self):
@@ -145,6 +146,14 @@ class RulesCanFail(Copy):
         self.addCleanup(os.environ.pop, "DAI_CLANG_FORMAT")
         self.edit("common/errors.h", "namespace dai {", "namespace   dai {")
         self.assert_broken("cpp_format", "common/errors.h.*not formatted")
+
+    def test_an_engine_that_grows_or_knows_tensors(self):
+        engine = self.root / "ch06_paged_inference/engine/engine.cpp"
+        engine.write_text(engine.read_text() + "int more();\n" * 1500)
+        self.assert_broken("small_engine", r"\d{4} lines of code")
+        self.edit("ch06_paged_inference/engine/policy.h", "#include <memory>",
+                  "#include <ATen/core/Tensor.h>")
+        self.assert_broken("small_engine", "policy.h:.*ATen")
 
     def test_sloppy_shell(self):
         script = self.root / "scripts/sloppy.sh"
