@@ -60,9 +60,9 @@ int main(int argc, char** argv) {
     }
     app.print(table.to_string());
     app.print(fmt::format(
-        "\n{} requests, {:.2f} a second; virtual time, steps {}. * nobody has "
-        "both a lower TTFT p99 and a lower TPOT p99.\n",
-        o.requests, o.per_second, o.cost));
+        "\n{} requests in {:.0f} s; virtual time, steps {}. * nobody has both "
+        "a lower TTFT p99 and a lower TPOT p99.\n",
+        trace.size(), trace.back().arrival_ms / 1e3, o.cost));
     app.attach("schedule_sweep", drawn);
     app.metric("frontier_points", static_cast<double>(on_frontier));
     // What the budget is for: a small one bounds the step, a large one the

@@ -19,6 +19,17 @@ void check_id(std::int32_t id, std::int64_t vocab) {
   }
 }
 
+// Of the exception that is being handled, whatever it is.
+std::string reason() {
+  try {
+    throw;
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "an exception of no known type";
+  }
+}
+
 }  // namespace
 
 Engine::Engine(EngineOptions options, ModelRunner& runner,
@@ -31,8 +42,7 @@ Engine::Engine(EngineOptions options, ModelRunner& runner,
       sampler_(runner.vocab_size(), options_.seed),
       inbox_({options_.max_waiting, options_.max_waiting_tokens}),
       thread_(options_.asynchronous) {
-  if (!options_.now)
-    options_.now = [] { return steady_us() / 1e6; };
+  if (!options_.now) options_.now = [] { return steady_us() / 1e6; };
   // One block stays for a copy, so that a sequence that is alone always fits.
   max_length_ = std::min(runner.max_positions(),
                          (runner.kv_blocks() - 1) * runner.block_size());
@@ -54,6 +64,11 @@ std::int64_t Engine::submit(Request request) {
                                  prompt, max_length_ - 1));
   }
   for (const auto id : request.prompt) check_id(id, runner_.vocab_size());
+  const std::int64_t n = request.sampling.n;
+  if (n > options_.max_waiting || prompt * n > options_.max_waiting_tokens) {
+    throw UsageError(fmt::format(
+        "{} answers to {} tokens: more than may ever wait", n, prompt));
+  }
   if (!request.sampling.stop.empty() && tokenizer_ == nullptr) {
     throw UsageError("stop strings need a tokenizer");
   }
@@ -145,26 +160,27 @@ void Engine::launch(StepPlan plan) {
 }
 
 void Engine::land(StepPlan* next) {
-  std::string failure;
+  std::optional<std::string> failure;
   try {
     thread_.wait();
-  } catch (const std::exception& error) {
-    failure = error.what();
+  } catch (...) {
+    failure = reason();
   }
   const Flight flight = *std::exchange(flight_, std::nullopt);
-  if (failure.empty()) {
+  if (!failure) {
     draw(flight);
     if (next != nullptr) fill(*next);
     return;
   }
-  // Blocks that the step was to fill hold nothing: who would read them fails
-  // with it.
-  fail(flight.plan, failure);
+  fail(flight.plan, *failure);
   if (next != nullptr) {
-    fail(*next, failure);
+    for (const PlanRow& row : next->rows) {
+      scheduler_.row_done(answers_.at(row.sequence)->sequence, row.draws);
+    }
     *next = {};
   }
-  // Others may have taken such blocks without a row in these steps.
+  // Blocks that the step was to fill hold nothing, and others share them: all
+  // begin again.
   while (scheduler_.preempt_last()) {
   }
   scheduler_.reset_prefix_cache();
@@ -208,8 +224,8 @@ void Engine::draw_row(Answer& answer, std::span<const float> logits) {
       } else if (one != &answer) {
         scheduler_.fork(answer.sequence, s);
       }
-    } catch (const std::exception& error) {
-      end(*one, FinishReason::kError, error.what());
+    } catch (...) {
+      end(*one, FinishReason::kError, reason());
     }
   }
 }
@@ -257,11 +273,11 @@ void Engine::deliver() {
     if (answer.sequence.finish == FinishReason::kCancelled) continue;
     try {
       deliver(answer, drawn);
-    } catch (const std::exception& error) {  // a token that has no text
+    } catch (...) {  // a token that has no text
       if (answer.sequence.finish == FinishReason::kNone) {
         scheduler_.remove(answer.sequence, FinishReason::kError);
       }
-      send(answer, {.finish = FinishReason::kError, .error = error.what()});
+      send(answer, {.finish = FinishReason::kError, .error = reason()});
     }
   }
   std::erase_if(answers_, [](const auto& entry) {
@@ -319,14 +335,20 @@ void Engine::publish_stats() {
   const BlockPool& pool = scheduler_.blocks().pool();
   counted_.preemptions = scheduler_.preemptions();
   counted_.running = scheduler_.running();
-  counted_.waiting = scheduler_.waiting();
+  Inbox::Load waits{scheduler_.waiting(), scheduler_.waiting_tokens()};
+  for (const auto& [id, answer] : answers_) {
+    if (answer->sequence.state != SequenceState::kForked) continue;
+    ++waits.answers;
+    waits.tokens += std::ssize(answer->sequence.tokens);
+  }
+  counted_.waiting = waits.answers;
   counted_.blocks = pool.total();
   counted_.blocks_free = pool.free();
   counted_.blocks_cached = pool.kept();
   counted_.sharing = scheduler_.blocks().counters();
   counted_.cached_tokens =
       counted_.sharing.shared * scheduler_.blocks().block_size();
-  inbox_.set_taken({counted_.waiting, scheduler_.waiting_tokens()});
+  inbox_.set_taken(waits);
   const std::lock_guard lock(stats_mutex_);
   stats_ = counted_;
 }

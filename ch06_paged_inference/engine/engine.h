@@ -37,7 +37,7 @@ struct EngineOptions {
   std::shared_ptr<SchedulingPolicy> policy =
       std::make_shared<FirstComeFirstServed>();
   std::int64_t max_length = 0;  // tokens of a sequence; 0: what the model has
-  std::int64_t max_waiting = 1024;            // requests
+  std::int64_t max_waiting = 1024;            // answers
   std::int64_t max_waiting_tokens = 1 << 22;  // of their prompts
   bool asynchronous = true;
   std::uint64_t seed = 1234;

@@ -9,15 +9,16 @@ namespace dai::paged {
 
 std::int64_t Inbox::submit(Request request) {
   const std::lock_guard lock(mutex_);
-  const std::int64_t tokens = std::ssize(request.prompt) * request.sampling.n;
-  const Load waits{here_.requests + being_taken_.requests + taken_.requests,
+  const std::int64_t answers = request.sampling.n;
+  const std::int64_t tokens = std::ssize(request.prompt) * answers;
+  const Load waits{here_.answers + being_taken_.answers + taken_.answers,
                    here_.tokens + being_taken_.tokens + taken_.tokens};
-  if (waits.requests >= most_.requests ||
+  if (waits.answers + answers > most_.answers ||
       waits.tokens + tokens > most_.tokens) {
-    throw AdmissionRefused(fmt::format("{} requests with {} tokens are waiting",
-                                       waits.requests, waits.tokens));
+    throw AdmissionRefused(fmt::format("{} answers with {} tokens are waiting",
+                                       waits.answers, waits.tokens));
   }
-  ++here_.requests;
+  here_.answers += answers;
   here_.tokens += tokens;
   commands_.push_back(
       {next_, std::make_shared<const Request>(std::move(request))});

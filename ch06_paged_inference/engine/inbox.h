@@ -4,7 +4,7 @@
 // Where other threads leave requests for the engine's: it takes them between
 // two steps. Here, too, too many are refused, while they cost nothing yet.
 //
-//   Inbox inbox({.requests = 1024, .tokens = 1 << 22});
+//   Inbox inbox({.answers = 1024, .tokens = 1 << 22});
 //   const std::int64_t number = inbox.submit(request);   // any thread
 //   for (const Inbox::Command& command : inbox.take()) ...
 
@@ -25,10 +25,10 @@ struct AdmissionRefused : std::runtime_error {
 
 class Inbox {
  public:
-  // What waits: here, or taken and not running yet. A request of n answers has
-  // its prompt's tokens n times.
+  // What waits: here, or taken and not running yet. A request of n answers
+  // counts n times, and so do the tokens of its prompt.
   struct Load {
-    std::int64_t requests = 0, tokens = 0;
+    std::int64_t answers = 0, tokens = 0;
   };
   struct Command {
     std::int64_t request = 0;

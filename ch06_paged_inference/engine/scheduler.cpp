@@ -13,8 +13,8 @@
 namespace dai::paged {
 
 void SchedulerOptions::check() const {
-  if (max_step_tokens < 1 || max_sequences < 1 || !(watermark >= 0) ||
-      watermark >= 1) {
+  if (max_step_tokens < 1 || context_per_token < 0 || max_sequences < 1 ||
+      !(watermark >= 0) || watermark >= 1) {
     throw UsageError(fmt::format(
         "a step of {} tokens, {} sequences, a watermark of {}: at least 1, at "
         "least 1, and in [0, 1) are accepted",
@@ -82,6 +82,12 @@ Scheduler::Budget Scheduler::budget() const {
   return budget;
 }
 
+std::int64_t Scheduler::cost(const Sequence& sequence,
+                             std::int64_t count) const {
+  const std::int64_t per_token = options_.context_per_token;
+  return count + (per_token > 0 ? count * sequence.planned / per_token : 0);
+}
+
 std::int64_t Scheduler::next_tokens(Sequence& sequence, const StepPlan& plan,
                                     std::int64_t most) {
   const std::int64_t size = blocks_.block_size();
@@ -99,6 +105,11 @@ std::int64_t Scheduler::next_tokens(Sequence& sequence, const StepPlan& plan,
     }
   }
   const std::int64_t left = sequence.length() - sequence.planned;
+  if (const std::int64_t per_token = options_.context_per_token;
+      per_token > 0 && left > 1) {
+    most = std::max<std::int64_t>(
+        1, most * per_token / (per_token + sequence.planned));
+  }
   if (left <= most) return left;
   // A chunk ends with a block, so that the block can be shared.
   const std::int64_t aligned =
@@ -124,10 +135,12 @@ void Scheduler::plan_running(StepPlan& plan, Budget& budget) {
       preempt(*last);
       if (last == sequence) return;
     }
-    add_row(plan, *sequence, count);
-    budget.all -= count;
+    const std::int64_t spent =
+        prompt ? std::min(most, cost(*sequence, count)) : count;
+    budget.all -= spent;
     budget.prompts =
-        std::min(budget.all, budget.prompts - (prompt ? count : 0));
+        std::min(budget.all, budget.prompts - (prompt ? spent : 0));
+    add_row(plan, *sequence, count);
   }
 }
 
@@ -163,8 +176,8 @@ void Scheduler::plan_waiting(StepPlan& plan, Budget& budget) {
     waiting_.erase(&sequence);
     sequence.state = SequenceState::kRunning;
     running_.insert(&sequence);
+    budget.all -= std::min(budget.all, cost(sequence, count));
     add_row(plan, sequence, count);
-    budget.all -= count;
   }
 }
 

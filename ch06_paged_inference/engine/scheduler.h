@@ -17,7 +17,9 @@
 // a short request beside a long prompt has its first token after two steps. And
 // what several sequences have in common is computed once, even when they arrive
 // together: a sequence looks for blocks that others have computed, or compute
-// in this step, whenever it comes to the beginning of a block.
+// in this step, whenever it comes to the beginning of a block. Tokens deep in a
+// prompt, which look back at many, may be counted as more than one, so that a
+// step does not grow with the context (context_per_token).
 //
 // plan() may be called while the step before is being computed: what that step
 // draws is a token of value kUnknownToken, which the engine fills in.
@@ -37,7 +39,10 @@ inline constexpr std::int32_t kUnknownToken = -1;
 
 struct SchedulerOptions {
   std::int64_t max_step_tokens = 128;  // the budget
-  std::int64_t max_sequences = 64;     // running at once
+  // So many tokens of context cost a prompt's token as much as itself; 0: they
+  // cost nothing, as in vLLM.
+  std::int64_t context_per_token = 0;
+  std::int64_t max_sequences = 64;  // running at once
   double watermark = 0;  // of the blocks, left free when a sequence is admitted
                          // beside others
   bool prefix_caching = true;
@@ -100,6 +105,8 @@ class Scheduler {
   std::int64_t next_tokens(Sequence& sequence, const StepPlan& plan,
                            std::int64_t most);
   bool fits(const Sequence& sequence, std::int64_t step) const;
+  // What `count` tokens of a prompt take of the budget.
+  std::int64_t cost(const Sequence& sequence, std::int64_t count) const;
   void add_row(StepPlan& plan, Sequence& sequence, std::int64_t count);
   void preempt(Sequence& sequence);
   void wait(Sequence& sequence);

@@ -66,6 +66,7 @@ LoadedModel::LoadedModel(const LoadedModelOptions& options, const App& app) {
   runner_ = std::make_unique<TorchRunner>(*file, run);
   EngineOptions engine;
   engine.scheduler.max_step_tokens = options.step_tokens;
+  engine.scheduler.context_per_token = runner_->context_per_token();
   engine.scheduler.prefix_caching = !options.no_prefix_cache;
   engine.asynchronous = !options.synchronous;
   engine.seed = app.seed();

@@ -143,6 +143,17 @@ std::int64_t TorchRunner::kv_bytes() const {
   return model_->kv.bytes();
 }
 
+std::int64_t TorchRunner::context_per_token() const {
+  const intro::DecoderConfig& c = model_->config;
+  // Operations, and gathering for attention takes half as long again
+  // (ch06_inference_bottleneck).
+  const std::int64_t products =
+      2 * (c.parameter_count() -
+           (c.tied_embeddings ? 1 : 2) * c.vocab_size * c.hidden);
+  const std::int64_t attention = 4 * c.layers * c.hidden;
+  return std::max<std::int64_t>(1, products * 2 / (attention * 3));
+}
+
 std::int64_t TorchRunner::weight_bytes() const {
   std::int64_t bytes = 0;
   for (const auto& [name, tensor] : model_->decoder.parameters()) {

@@ -55,6 +55,9 @@ class TorchRunner : public ModelRunner {
                                     std::int64_t first) const;
 
   std::int64_t kv_bytes() const;
+  // Tokens of context that cost a prompt's token as much time as its own
+  // products (SchedulerOptions::context_per_token).
+  std::int64_t context_per_token() const;
   std::int64_t weight_bytes() const;  // in memory
 
  private:

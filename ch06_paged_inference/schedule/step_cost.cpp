@@ -98,7 +98,9 @@ StepCost measure_step_cost(ModelRunner& runner, int repeats) {
   const MeasuredStep far = measured(runner, {16, 1, 255}, repeats);
   cost.context_ms =
       std::max(0.0, (far.ms - near.ms) / (far.context - near.context));
-  for (const StepShape& shape : {StepShape{6, 1, 255}, StepShape{1, 96, 160}}) {
+  for (const StepShape& shape :
+       {StepShape{6, 1, 255}, StepShape{1, 96, 160}, StepShape{1, 128, 1920},
+        StepShape{1, 128, 3968}, StepShape{1, 128, 7872}}) {
     cost.held_out.push_back(measured(runner, shape, repeats));
   }
   return cost;

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch06_paged_inference/schedule/virtual_run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <numbers>
+#include <sstream>
 #include <stdexcept>
 
 #include "ch01_intro/counter_random.h"
 #include "ch01_intro/statistics/statistics.h"
+#include "common/errors.h"
 
 namespace dai::paged {
 namespace {
@@ -21,7 +26,16 @@ class Server {
       : trace_(trace),
         cost_(cost),
         scheduler_(options.scheduler, options.blocks, options.block_size,
-                   scheduling_policy(options.policy)) {}
+                   scheduling_policy(options.policy)) {
+    const std::int64_t most = (options.blocks - 1) * options.block_size;
+    for (const TimedRequest& asked : trace) {
+      if (asked.prompt + asked.output > most) {
+        throw UsageError(
+            fmt::format("a request of {} tokens: the memory has {}",
+                        asked.prompt + asked.output, most));
+      }
+    }
+  }
 
   std::size_t arrived() const {  // of those that are not admitted yet
     std::size_t n = next_;
@@ -127,6 +141,33 @@ std::vector<TimedRequest> arrivals_like_chats(std::int64_t requests,
     trace.push_back({now, length("prompts", mean_prompt, i),
                      length("outputs", mean_output, i), i % 4});
   }
+  return trace;
+}
+
+std::vector<TimedRequest> read_trace(const std::string& path) {
+  constexpr std::int64_t kMost = 1 << 20;
+  std::ifstream file(path);
+  if (!file) throw UsageError(fmt::format("'{}' cannot be read", path));
+  std::vector<TimedRequest> trace;
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    std::istringstream words(line);
+    TimedRequest r;
+    std::string rest;
+    const bool good =
+        (words >> r.arrival_ms >> r.prompt >> r.output) && !(words >> rest) &&
+        r.prompt >= 1 && r.output >= 1 && r.prompt <= kMost &&
+        r.output <= kMost && std::isfinite(r.arrival_ms) &&
+        r.arrival_ms >= (trace.empty() ? 0 : trace.back().arrival_ms);
+    if (!good) {
+      throw UsageError(fmt::format(
+          "'{}' line {}: \"arrival_ms prompt_tokens answer_tokens\" is "
+          "expected, not before the line above, of 1 to {} tokens each",
+          path, number, kMost));
+    }
+    trace.push_back(r);
+  }
+  if (trace.empty()) throw UsageError(fmt::format("'{}' is empty", path));
   return trace;
 }
 

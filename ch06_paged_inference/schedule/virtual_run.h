@@ -38,6 +38,10 @@ std::vector<TimedRequest> arrivals_like_chats(std::int64_t requests,
                                               std::int64_t mean_output,
                                               std::uint64_t seed);
 
+// Lines "arrival_ms prompt_tokens answer_tokens". Throws UsageError that names
+// the line: no numbers, none or too many tokens, an arrival before the last.
+std::vector<TimedRequest> read_trace(const std::string& path);
+
 struct ServedRequest {
   double arrival_ms = 0, first_ms = 0, end_ms = 0;  // on the run's clock
   std::int64_t output = 0;

@@ -12,6 +12,9 @@ void TimedTraceOptions::declare(OptionSet& set) {
   set.add("--per-second", per_second, "of them arrive, on average", 1e-3);
   set.add("--prompt", prompt, "mean tokens of a prompt", 1, 4096);
   set.add("--output", output, "mean tokens of an answer", 1, 4096);
+  set.add("--arrivals", trace_file,
+          "file of lines \"arrival_ms prompt_tokens answer_tokens\", in the "
+          "order of arrival, instead of a trace that is made up");
   set.add("--cost", cost, {"measured", "recorded"},
           "of a step: measured on this machine, or kept from another");
   set.add("--repeats", repeats, "steps timed of each shape");
@@ -49,7 +52,15 @@ StepCost TimedTraceOptions::step_cost(App& app) const {
 }
 
 std::vector<TimedRequest> TimedTraceOptions::trace(std::uint64_t seed) const {
-  return arrivals_like_chats(requests, per_second, prompt, output, seed);
+  return trace_file.empty()
+             ? arrivals_like_chats(requests, per_second, prompt, output, seed)
+             : read_trace(trace_file);
+}
+
+VirtualServer TimedTraceOptions::server() const {
+  VirtualServer server;
+  server.scheduler.max_step_tokens = model.step_tokens;
+  return server;
 }
 
 ServedTrace TimedTraceOptions::serve_really(

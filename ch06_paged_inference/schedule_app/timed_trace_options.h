@@ -25,11 +25,15 @@ struct TimedTraceOptions {
   std::int64_t requests = 120, prompt = 64, output = 48, repeats = 3;
   double per_second = 0.8;
   std::string cost = "measured";  // or "recorded", as smoke runs have it
+  std::string trace_file = {};    // instead of one that is made up
 
   void declare(OptionSet& set);
   // Prints what it found.
   StepCost step_cost(App& app) const;
+  // Throws UsageError for a file that is none.
   std::vector<TimedRequest> trace(std::uint64_t seed) const;
+  // In virtual time, with --step-tokens.
+  VirtualServer server() const;
   // By the model itself, in real time (real_run.h).
   ServedTrace serve_really(App& app, const std::vector<TimedRequest>& trace,
                            std::int64_t batch) const;

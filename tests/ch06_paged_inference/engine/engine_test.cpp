@@ -284,6 +284,67 @@ TEST_P(Modes, AFailingStepEndsItsRequestsAndNoOthers) {
   bench.expect_reference();
 }
 
+TEST_P(Modes, AFailingStepSparesWhoIsNotInIt) {
+  Bench bench(budget(64, GetParam()));
+  bench.runner.before = [](const StepPlan& plan) {
+    if (plan.step == 2) throw 7;  // not even an exception
+  };
+  const std::int64_t lost =
+      bench.submit({.prompt = prompt(9), .sampling = {.max_tokens = 8}});
+  bench.engine.step();
+  bench.engine.step();  // the second is on its way, or done
+  // Begins like the one that is about to fail.
+  const std::int64_t spared = bench.submit(
+      {.prompt = prompt(12), .sampling = {.max_tokens = 4, .n = 2}});
+  bench.run();
+  EXPECT_EQ((bench.finished[{lost, 0}].finish), FinishReason::kError);
+  EXPECT_THAT((bench.finished[{lost, 0}].error), HasSubstr("no known type"));
+  bench.finished.erase({lost, 0});
+  EXPECT_EQ((bench.finished[{spared, 0}].finish), FinishReason::kLength);
+  EXPECT_EQ((bench.finished[{spared, 1}].finish), FinishReason::kLength);
+  bench.expect_reference();
+}
+
+TEST(Engine, WhoLooksBackFarTakesMoreOfTheBudget) {
+  EngineOptions options = budget(32);
+  options.scheduler.context_per_token = 100;
+  Bench bench(options, 600);
+  double most = 0;
+  std::size_t smallest = 32;
+  bench.engine.watch([&](const StepPlan& plan) {
+    double cost = 0;
+    for (const PlanRow& row : plan.rows) {
+      cost +=
+          static_cast<double>(row.count) *
+          (row.count == 1 ? 1 : 1 + static_cast<double>(row.position) / 100);
+    }
+    most = std::max(most, cost);
+    if (plan.rows[0].count > 1) {
+      smallest = std::min(smallest, plan.tokens.size());
+    }
+  });
+  bench.submit({.prompt = prompt(1500), .sampling = {.max_tokens = 4}});
+  bench.submit({.prompt = prompt(900, 1), .sampling = {.max_tokens = 4}});
+  bench.run();
+  EXPECT_LE(most, 33);
+  EXPECT_LE(smallest, 4U);
+  bench.expect_reference();
+}
+
+TEST(Engine, AnswersThatWaitForTheirFirstAreCounted) {
+  EngineOptions options = budget(4, false);
+  options.max_waiting = 6;
+  Bench bench(options);
+  bench.submit({.prompt = prompt(12), .sampling = {.n = 5}});
+  bench.engine.step();  // the first reads its prompt
+  EXPECT_EQ(bench.engine.stats().waiting, 4);
+  EXPECT_THROW(bench.submit({.prompt = prompt(3), .sampling = {.n = 3}}),
+               AdmissionRefused);
+  bench.submit({.prompt = prompt(3), .sampling = {.n = 2}});
+  bench.run();
+  bench.expect_reference();
+}
+
 TEST(Engine, AShortRequestWaitsTwoStepsBesideALongPrompt) {
   Bench bench(budget(32), 600);
   bench.submit({.prompt = prompt(1500), .sampling = {.max_tokens = 4}});
@@ -366,8 +427,11 @@ TEST(Engine, LimitsOfAdmission) {
   bench.submit({prompt(8)});
   EXPECT_THROW(bench.submit({prompt(1)}), AdmissionRefused);  // requests
   bench.run();
-  EXPECT_THROW(bench.submit({.prompt = prompt(7), .sampling = {.n = 3}}),
-               AdmissionRefused);  // each answer has its prompt
+  // Each answer has its prompt; and some can never be taken.
+  EXPECT_THAT(message_of<UsageError>([&] {
+                bench.submit({.prompt = prompt(11), .sampling = {.n = 2}});
+              }),
+              HasSubstr("2 answers to 11 tokens"));
   bench.submit({prompt(9)});
   bench.run();
   bench.expect_reference();

@@ -61,7 +61,7 @@ class Generate(unittest.TestCase):
         report = self.dir / "r.json"
         # Which is faster is the machine's: 0 or 1.
         done = run("ch06_continuous_batching", "--smoke", "--device", "cpu",
-                   "--real-time", "--requests", 10, "--per-second", 5,
+                   "--real-time", "both", "--requests", 10, "--per-second", 5,
                    "--prompt", 12, "--output", 8, "--json", report,
                    code=(0, 1))
         self.assertRegex(done.stdout, r"static, \d+, in real time")

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
+#include "common/errors.h"
+#include "tests/common/temp_folder.h"
+
 namespace dai::paged {
 namespace {
 
@@ -84,6 +89,33 @@ TEST(ServedTrace, AllAreServedWhateverTheOptions) {
       }
     }
   }
+}
+
+TEST(ServedTrace, WhatNeverFitsIsRefused) {
+  VirtualServer server;
+  server.blocks = 4;
+  EXPECT_THROW(serve_continuously({{0, 47, 2}}, server, plain(1)), UsageError);
+  EXPECT_EQ(serve_continuously({{0, 46, 2}}, server, plain(1)).steps, 2);
+}
+
+using ReadTrace = TempFolder;
+
+TEST_F(ReadTrace, TakesLinesAndNamesTheBadOne) {
+  const auto read = [&](const std::string& text) {
+    std::ofstream(folder_ / "t") << text;
+    return read_trace((folder_ / "t").string());
+  };
+  const auto trace = read("0 12 3\n0.5 1 1\n");
+  ASSERT_EQ(trace.size(), 2U);
+  EXPECT_EQ(trace[0].prompt, 12);
+  EXPECT_EQ(trace[1].output, 1);
+  EXPECT_DOUBLE_EQ(trace[1].arrival_ms, 0.5);
+  for (const char* bad :
+       {"0 12\n", "0 12 3 4\n", "x 1 1\n", "0 0 1\n", "5 1 1\n4 1 1\n",
+        "0 1 9999999\n", "nan 1 1\n", "-1 1 1\n", ""}) {
+    EXPECT_THROW(read(bad), UsageError) << bad;
+  }
+  EXPECT_THROW(read_trace((folder_ / "none").string()), UsageError);
 }
 
 TEST(Arrivals, AreAsManyASecondAsAsked) {

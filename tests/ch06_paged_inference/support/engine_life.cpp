@@ -5,7 +5,10 @@
 
 #include <atomic>
 #include <map>
+#include <mutex>
+#include <set>
 #include <stdexcept>
+#include <string>
 
 #include "ch06_paged_inference/engine/engine.h"
 #include "tests/ch06_paged_inference/support/pretend_runner.h"
@@ -22,14 +25,18 @@ class Life {
       : choices_(choices),
         runner_(8 + pick(12), std::int64_t{1} << pick(4), kVocab),
         engine_(options(), runner_) {
-    runner_.before = [this](const StepPlan&) {
-      if (fail_next_.exchange(false)) throw std::runtime_error("failed");
+    runner_.before = [this](const StepPlan& plan) {
+      if (!fail_next_.exchange(false)) return;
+      const std::lock_guard lock(mutex_);
+      for (const PlanRow& row : plan.rows) failed_.insert(row.sequence);
+      throw std::runtime_error("failed");
     };
   }
 
   LifeSummary run(std::int64_t operations) {
     while (done_.operations < operations && !choices_.over()) operate();
     while (engine_.step()) count_step();
+    want(wrong_.empty(), wrong_.c_str());
     engine_.scheduler().check_ledger();
     const EngineStats stats = engine_.stats();
     want(stats.blocks_free == stats.blocks, "a block leaked");
@@ -47,7 +54,7 @@ class Life {
   struct Asked {
     Request request;
     std::map<std::int64_t, std::vector<std::int32_t>> answers;
-    std::int64_t unfinished = 0;
+    std::int64_t unfinished = 0, first_sequence = 0;
   };
 
   static void want(bool good, const char* what) {
@@ -61,6 +68,7 @@ class Life {
   EngineOptions options() {
     EngineOptions options;
     options.scheduler.max_step_tokens = 1 + pick(24);
+    options.scheduler.context_per_token = pick(3) == 0 ? 1 + pick(20) : 0;
     options.scheduler.max_sequences = 1 + pick(6);
     options.scheduler.watermark = pick(3) * 0.1;
     options.scheduler.prefix_caching = pick(4) != 0;
@@ -76,6 +84,7 @@ class Life {
     ++done_.steps;
     ++done_.operations;
     want(++quiet_ < 20000, "nothing has finished for 20,000 steps");
+    want(wrong_.empty(), wrong_.c_str());
   }
 
   void operate() {
@@ -119,10 +128,17 @@ class Life {
     p.n = pick(4) == 0 ? 1 + pick(4) : 1;
     request.priority = pick(3);
     if (pick(5) == 0) request.cache_salt = "other";
-    request.on_output = [this](const Output& output) { hear(output); };
+    request.on_output = [this](const Output& output) {
+      try {
+        hear(output);
+      } catch (const std::exception& error) {  // the engine would swallow it
+        if (wrong_.empty()) wrong_ = error.what();
+      }
+    };
     try {
       const std::int64_t number = engine_.submit(request);
-      live_[number] = {request, {}, p.n};
+      live_[number] = {request, {}, p.n, next_sequence_};
+      next_sequence_ += p.n;
       next_ = number + 1;
     } catch (const std::runtime_error&) {  // too long, or too many
     }
@@ -138,6 +154,11 @@ class Life {
       ++done_.cancelled;
     } else if (output.finish == FinishReason::kError) {
       ++done_.failed;
+      const std::lock_guard lock(mutex_);
+      const auto in_it = failed_.lower_bound(asked.first_sequence);
+      want(in_it != failed_.end() &&
+               *in_it < asked.first_sequence + asked.request.sampling.n,
+           "a request failed that was in no failing step");
     } else {
       ++done_.finished;
       if (answer != reference_answer(asked.request, output.request,
@@ -154,7 +175,10 @@ class Life {
   PretendRunner runner_;
   Engine engine_;
   std::map<std::int64_t, Asked> live_;
-  std::int64_t next_ = 0, quiet_ = 0;
+  std::int64_t next_ = 0, next_sequence_ = 0, quiet_ = 0;
+  std::string wrong_;  // what was heard and should not be
+  std::mutex mutex_;
+  std::set<std::int64_t> failed_;  // sequences with a row in a failing step
   std::atomic<bool> fail_next_{false};  // read by the engine's own thread
   LifeSummary done_;
 };
