@@ -2,6 +2,7 @@
 #include "ch06_paged_inference/text/chat_template.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "ch01_intro/tokenizer/added_tokens.h"
@@ -69,6 +70,10 @@ MarkedText ChatTemplate::render(const Json& messages,
 std::vector<std::int32_t> encode_marked(const intro::Tokenizer& tokenizer,
                                         const MarkedText& text) {
   const intro::AddedTokenMatcher matcher(tokenizer.parts().added_tokens);
+  std::map<std::int32_t, std::string_view> contents;
+  for (const auto& token : tokenizer.parts().added_tokens) {
+    contents[token.id] = token.content;
+  }
   std::vector<std::int32_t> ids;
   const auto add_text = [&](std::string_view part) {
     const std::vector<std::int32_t> more = tokenizer.encode(
@@ -80,9 +85,12 @@ std::vector<std::int32_t> encode_marked(const intro::Tokenizer& tokenizer,
   std::size_t begin = 0, at = 0;
   matcher.split(bytes, false, [&](std::string_view part, std::int32_t id) {
     const std::size_t end = at + part.size();
+    // White space that the token swallows may be anybody's.
+    const std::string_view content = id >= 0 ? contents.at(id) : part;
+    const std::size_t first = at + part.find(content);
     bool of_template = id >= 0;
-    for (std::size_t i = at; i < end && of_template; ++i) {
-      of_template = text.author(i) == Author::kTemplate;
+    for (std::size_t i = 0; i < content.size() && of_template; ++i) {
+      of_template = text.author(first + i) == Author::kTemplate;
     }
     if (of_template) {
       add_text(std::string_view(bytes).substr(begin, at - begin));
@@ -90,7 +98,7 @@ std::vector<std::int32_t> encode_marked(const intro::Tokenizer& tokenizer,
       begin = end;
     } else if (id >= 0 && !tokenizer.is_special(id)) {
       // encode() would find this one again: not in two halves.
-      const std::size_t middle = at + 1;
+      const std::size_t middle = first + 1;
       add_text(std::string_view(bytes).substr(begin, middle - begin));
       begin = middle;
     }

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <span>
 
 #include "ch06_paged_inference/text/python_text.h"
 #include "common/errors.h"
@@ -34,10 +36,22 @@ std::int64_t length(const TemplateValue& value) {
   fail("{} has no length", value.type_name());
 }
 
-TemplateValue to_integer(const TemplateValue& value) {
-  if (double number = 0; value.number(number)) {
-    return static_cast<std::int64_t>(number);
+// A number without its fraction, where 64 bits hold it.
+std::int64_t whole(const TemplateValue& value, std::string_view who) {
+  double number = 0;
+  if (!value.number(number) || !(std::abs(number) < 0x1p53)) {
+    fail("{} wants a number below 2^53", who);
   }
+  return static_cast<std::int64_t>(number);
+}
+std::int64_t whole_or(const CallArguments& args, std::size_t position,
+                      std::string_view name, std::int64_t otherwise) {
+  const TemplateValue* value = args.find(position, name);
+  return value == nullptr ? otherwise : whole(*value, name);
+}
+
+TemplateValue to_integer(const TemplateValue& value) {
+  if (double number = 0; value.number(number)) return whole(value, "int");
   std::int64_t integer = 0;
   if (const MarkedText* text = value.text()) {
     const MarkedText digits = strip(*text, true, true);
@@ -95,6 +109,47 @@ TemplateValue mapped(const TemplateValue& value, const CallArguments& args) {
   return list_value(std::move(list));
 }
 
+// What is not understood must not be passed over: the prompt would be another.
+struct Accepted {
+  std::string_view name;
+  std::size_t positional;
+  std::string_view keywords;  // each between blanks
+};
+constexpr std::array<Accepted, 6> kFilters{
+    {{"join", 1, " d "},
+     {"default", 2, " default_value boolean "},
+     {"d", 2, " default_value boolean "},
+     {"replace", 2, " old new "},
+     {"tojson", 1, " indent "},
+     {"map", 99, " attribute "}}};
+constexpr std::array<Accepted, 11> kMethods{{{"strip", 1, " chars "},
+                                             {"lstrip", 1, " chars "},
+                                             {"rstrip", 1, " chars "},
+                                             {"startswith", 1, ""},
+                                             {"endswith", 1, ""},
+                                             {"find", 1, ""},
+                                             {"count", 1, ""},
+                                             {"replace", 3, " old new count "},
+                                             {"split", 2, " sep maxsplit "},
+                                             {"join", 1, " iterable "},
+                                             {"get", 2, " key default "}}};
+
+void refuse_others(std::span<const Accepted> known, const std::string& name,
+                   const CallArguments& args) {
+  if (name.starts_with("select") || name.starts_with("reject")) return;
+  const auto at = std::ranges::find(known, name, &Accepted::name);
+  const Accepted accepted = at == known.end() ? Accepted{name, 0, ""} : *at;
+  if (args.positional.size() > accepted.positional) {
+    fail("'{}' with {} arguments is not supported", name,
+         args.positional.size());
+  }
+  for (const auto& [keyword, value] : args.keywords) {
+    if (accepted.keywords.find(" " + keyword + " ") == std::string_view::npos) {
+      fail("'{}' with {} is not supported", name, keyword);
+    }
+  }
+}
+
 }  // namespace
 
 const TemplateValue* CallArguments::find(std::size_t position,
@@ -120,6 +175,9 @@ ValueList elements_of(const TemplateValue& value) {
       list.push_back(text_value(name, Author::kUser));
     }
   } else if (const MarkedText* text = value.text()) {
+    if (text->size() > std::size_t{1} << 20) {
+      fail("a text of {} bytes is not taken apart", text->size());
+    }
     const std::string& s = text->text();
     for (std::size_t at = 0; at < s.size();) {
       std::size_t n = 1;
@@ -162,6 +220,7 @@ int compare(const TemplateValue& a, const TemplateValue& b) {
 
 TemplateValue apply_filter(const std::string& name, const TemplateValue& value,
                            const CallArguments& args) {
+  refuse_others(kFilters, name, args);
   if (name == "trim") return strip(value.to_text(), true, true);
   if (name == "upper") return value.to_text().each(upper);
   if (name == "lower") return value.to_text().each(lower);
@@ -202,11 +261,9 @@ TemplateValue apply_filter(const std::string& name, const TemplateValue& value,
                     to == nullptr ? MarkedText() : to->to_text(), -1);
   }
   if (name == "tojson") {
-    const TemplateValue* indent = args.find(99, "indent");
-    double spaces = -1;
-    if (indent != nullptr) indent->number(spaces);
-    return to_json_text(value,
-                        static_cast<int>(std::clamp(spaces, -1.0, 16.0)));
+    const std::int64_t indent = whole_or(args, 0, "indent", -1);
+    return to_json_text(
+        value, static_cast<int>(std::clamp<std::int64_t>(indent, -1, 16)));
   }
   fail("the filter '{}' is not supported", name);
 }
@@ -263,6 +320,7 @@ bool apply_test(const std::string& name, const TemplateValue& value,
 
 TemplateValue call_method(const TemplateValue& object, const std::string& name,
                           const CallArguments& args) {
+  refuse_others(kMethods, name, args);
   if (const MarkedText* text = object.text()) {
     if (name == "strip" || name == "lstrip" || name == "rstrip") {
       return strip(*text, name != "rstrip", name != "lstrip",
@@ -273,7 +331,9 @@ TemplateValue call_method(const TemplateValue& object, const std::string& name,
     if (name == "title") return title(*text, true);
     if (name == "capitalize") return title(*text, false);
     if (name == "startswith" || name == "endswith") {
-      const std::string part = args.text(0, "", "");
+      const TemplateValue* what = args.find(0, "");
+      if (what == nullptr) fail("{}() wants a string", name);
+      const std::string& part = want_text(*what, name).text();
       return name == "startswith" ? text->text().starts_with(part)
                                   : text->text().ends_with(part);
     }
@@ -295,23 +355,17 @@ TemplateValue call_method(const TemplateValue& object, const std::string& name,
     }
     if (name == "replace") {
       const TemplateValue* to = args.find(1, "new");
-      const TemplateValue* most = args.find(2, "count");
-      double limit = -1;
-      if (most != nullptr) most->number(limit);
       return replaced(*text, args.text(0, "old", ""),
                       to == nullptr ? MarkedText() : to->to_text(),
-                      static_cast<std::int64_t>(limit));
+                      whole_or(args, 2, "count", -1));
     }
     if (name == "split") {
       const TemplateValue* separator = args.find(0, "sep");
-      const TemplateValue* most = args.find(1, "maxsplit");
-      double limit = -1;
-      if (most != nullptr) most->number(limit);
       std::optional<std::string> by;
       if (separator != nullptr && !separator->is_none()) {
         by = separator->to_text().text();
       }
-      return split(*text, by, static_cast<std::int64_t>(limit));
+      return split(*text, by, whole_or(args, 1, "maxsplit", -1));
     }
     if (name == "join") {
       const TemplateValue* parts = args.find(0, "iterable");

@@ -139,7 +139,7 @@ class Renderer {
     const TemplateValue* object = find(node.names[0]);
     const auto* dict =
         object == nullptr ? nullptr : object->get<std::shared_ptr<ValueDict>>();
-    if (dict == nullptr) {
+    if (dict == nullptr || !(*dict)->is_namespace) {
       fail(node.line, fmt::format("'{}' is no namespace", node.names[0]));
     }
     set_member(**dict, node.member, std::move(value));
@@ -190,12 +190,17 @@ class Renderer {
     count_step(expr.line);
     TemplateValue value = at_line(expr.line, [&] { return value_of(expr); });
     // Long values are work as well.
+    const auto bytes = [](const TemplateValue& v) {
+      return v.text() == nullptr ? 8
+                                 : static_cast<std::int64_t>(v.text()->size());
+    };
+    std::int64_t size = bytes(value);
     if (value.list() != nullptr) {
-      count_step(expr.line, std::ssize(*value.list()) / 8);
-    } else if (value.text() != nullptr) {
-      count_step(expr.line,
-                 static_cast<std::int64_t>(value.text()->size()) / 64);
+      for (const TemplateValue& v : *value.list()) size += bytes(v);
+    } else if (value.dict() != nullptr) {
+      for (const auto& [name, v] : *value.dict()) size += bytes(v);
     }
+    count_step(expr.line, size / 64);
     return value;
   }
 
@@ -293,6 +298,9 @@ class Renderer {
                                    printable(args.text(0, "message", ""))));
     }
     if (callee.name == "namespace" || callee.name == "dict") {
+      if (!args.positional.empty()) {
+        throw UsageError(fmt::format("{}() takes names only", callee.name));
+      }
       const TemplateValue made = dict_value(args.keywords);
       std::get<std::shared_ptr<ValueDict>>(made.data)->is_namespace =
           callee.name == "namespace";

@@ -11,6 +11,8 @@
 namespace dai::paged {
 namespace {
 
+constexpr int kMostContainers = 100;  // in each other
+
 MarkedText plain(std::string text) {
   return {std::move(text), Author::kTemplate};
 }
@@ -208,7 +210,9 @@ int depth_with(int depth, const TemplateValue& inside) {
     }
     below = inside.dict()->depth + 1;
   }
-  if (below > 100) throw UsageError("lists are nested too deeply");
+  if (below > kMostContainers) {
+    throw UsageError("lists are nested too deeply");
+  }
   return std::max(depth, below);
 }
 
@@ -239,7 +243,12 @@ void set_member(ValueDict& dict, std::string_view name, TemplateValue value) {
   dict.emplace_back(std::string(name), std::move(value));
 }
 
-bool equal(const TemplateValue& a, const TemplateValue& b) {
+namespace {
+
+// Lists that share parts are compared as the trees that they stand for, which
+// may be far larger than they are.
+bool equal_within(const TemplateValue& a, const TemplateValue& b, int& left) {
+  if (--left < 0) throw UsageError("a comparison takes too many steps");
   double x = 0, y = 0;
   if (a.number(x) && b.number(y)) return x == y;
   if (a.data.index() != b.data.index()) return false;
@@ -248,7 +257,7 @@ bool equal(const TemplateValue& a, const TemplateValue& b) {
     const ValueList& other = *b.list();
     if (list->size() != other.size()) return false;
     for (std::size_t i = 0; i < list->size(); ++i) {
-      if (!equal((*list)[i], other[i])) return false;
+      if (!equal_within((*list)[i], other[i], left)) return false;
     }
     return true;
   }
@@ -256,14 +265,17 @@ bool equal(const TemplateValue& a, const TemplateValue& b) {
     if (dict->size() != b.dict()->size()) return false;
     for (const auto& [name, value] : *dict) {
       const TemplateValue* other = b.member(name);
-      if (other == nullptr || !equal(value, *other)) return false;
+      if (other == nullptr || !equal_within(value, *other, left)) return false;
     }
     return true;
   }
   return true;  // both undefined, or both none
 }
 
-TemplateValue from_json(const nlohmann::ordered_json& json) {
+TemplateValue from_json_at(const nlohmann::ordered_json& json, int depth) {
+  if (depth > kMostContainers) {
+    throw UsageError("lists are nested too deeply");
+  }
   if (json.is_null()) return None{};
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_number_integer()) return json.get<std::int64_t>();
@@ -273,14 +285,27 @@ TemplateValue from_json(const nlohmann::ordered_json& json) {
   }
   if (json.is_array()) {
     ValueList list;
-    for (const auto& element : json) list.push_back(from_json(element));
+    for (const auto& element : json) {
+      list.push_back(from_json_at(element, depth + 1));
+    }
     return list_value(std::move(list));
   }
   ValueDict dict;
   for (const auto& [name, value] : json.items()) {
-    dict.emplace_back(name, from_json(value));
+    dict.emplace_back(name, from_json_at(value, depth + 1));
   }
   return dict_value(std::move(dict));
+}
+
+}  // namespace
+
+bool equal(const TemplateValue& a, const TemplateValue& b) {
+  int left = 1'000'000;
+  return equal_within(a, b, left);
+}
+
+TemplateValue from_json(const nlohmann::ordered_json& json) {
+  return from_json_at(json, 0);
 }
 
 MarkedText to_json_text(const TemplateValue& value, int indent) {

@@ -68,9 +68,13 @@ intro::Tokenizer letters() {
   }
   parts.vocab.emplace_back("ab");
   parts.merges.emplace_back("a", "b");
-  parts.added_tokens = {{.content = "<s>", .id = 257},
-                        {.content = "</s>", .id = 258},
-                        {.content = "<t>", .id = 259, .special = false}};
+  parts.added_tokens = {
+      {.content = "<s>", .id = 257},
+      {.content = "</s>", .id = 258},
+      {.content = "<t>", .id = 259, .special = false},
+      {.content = "<l>", .id = 260, .lstrip = true},
+      {.content = "<r>", .id = 261, .rstrip = true},
+      {.content = "<m>", .id = 262, .special = false, .lstrip = true}};
   return intro::Tokenizer(parts);
 }
 
@@ -104,6 +108,16 @@ TEST(EncodeMarked, NeitherAreOtherAddedTokensTheUsers) {
               ElementsAre(259, 'a', '<', 't', '>', 'b', '<', 't', '>', 259));
 }
 
+// They swallow white space, whosever it is, and stay what they are.
+TEST(EncodeMarked, NobodysWhiteSpaceMakesATokenText) {
+  EXPECT_THAT(encode({theirs("a \n"), ours("<l>")}), ElementsAre('a', 260));
+  EXPECT_THAT(encode({ours("<r>"), theirs(" a")}), ElementsAre(261, 'a'));
+  EXPECT_THAT(encode({theirs("a <l>"), ours("<l>")}),
+              ElementsAre('a', ' ', '<', 'l', '>', 260));
+  EXPECT_THAT(encode({theirs("a <m>b")}),
+              ElementsAre('a', ' ', '<', 'm', '>', 'b'));
+}
+
 TEST(EncodeMarked, MergesDoNotSeeWhoWroteWhat) {
   EXPECT_THAT(encode({ours("a"), theirs("b")}), ElementsAre(256));
   EXPECT_THAT(encode({theirs("a"), ours("b<s>")}), ElementsAre(256, 257));
@@ -130,6 +144,47 @@ TEST(ChatTemplate, WhatATemplateRefusesSaysWhere) {
   EXPECT_THAT(
       message_of<UsageError>([] { ChatTemplate("x\n{% macro a() %}", "'m'"); }),
       HasSubstr("'m': chat template line 2: {% macro %} is not"));
+}
+
+// A template is a stranger's program: it ends, and takes no more than it may.
+TEST(ChatTemplate, HostileTemplatesAreStopped) {
+  std::string twice = "{% set a = [1] %}", wide = "{% set t = 'abcdefgh' %}";
+  for (int i = 0; i < 40; ++i) twice += "{% set a = [a, a] %}";
+  for (int i = 0; i < 17; ++i) wide += "{% set t = t + t %}";  // 1 MiB
+  std::string lists = wide + "{% set a = [t] %}";
+  for (int i = 0; i < 14; ++i) lists += "{% set a = a + a %}";
+  for (const auto& [source, says] :
+       std::vector<std::pair<std::string, std::string>>{
+           {"{% set d = {'a': 1} %}{% set d.b = d %}{{ d }}",
+            "is no namespace"},
+           {"{% set messages[0].x = 1 %}", "is expected"},
+           {"{% set n = namespace() %}{% set n.n = n %}", "namespace"},
+           {twice + "{{ a == a }}", "takes too many steps"},
+           {twice + "{{ a in [a] }}", "takes too many steps"},
+           {lists, "too many steps"},
+           {wide + "{% set t = t + t %}{{ t[3] }}", "not taken apart"},
+           {"{{ (10.0**30) | int }}", "below 2^53"},
+           {"{{ 'a'.replace('a', 'b', 10.0**30) }}", "below 2^53"},
+           {"{{ ['a'] | join(', ', attribute='content') }}", "with attribute"},
+           {"{{ 'a' | trim('*') }}", "with 1 arguments"},
+           {"{{ 'ab'.find('b', 1) }}", "with 2 arguments"},
+           {"{{ 'ab'.startswith(['a', 'b']) }}", "wants a string"},
+           {"{% set n = namespace({'a': 1}) %}", "takes names only"}}) {
+    EXPECT_THAT(message_of<UsageError>([&, &source = source] {
+                  ChatTemplate(source, "'t'").render({{"user", "x"}});
+                }),
+                HasSubstr(says))
+        << source.substr(source.size() -
+                         std::min<std::size_t>(60, source.size()));
+  }
+  std::string deep(100'000, '[');
+  deep += std::string(100'000, ']');
+  Json messages = Json::array();  // never copied: that goes as deep
+  messages.push_back({{"role", "user"}});
+  messages[0]["content"] = Json::parse(deep);
+  EXPECT_THAT(message_of<UsageError>(
+                  [&] { ChatTemplate("x", "'t'").render(messages, true); }),
+              HasSubstr("nested too deeply"));
 }
 
 // Damaged templates end in an error or in a text, never in harm.
