@@ -64,10 +64,12 @@ int main(int argc, char** argv) {
               static_cast<double>(story.different), 0);
     app.check("max|log probability - without blocks|", story.off, 1e-3);
     app.check("answers missing", 4 - static_cast<double>(story.answers), 0);
-    // With larger blocks there may be nothing to share.
+    // With larger blocks there may be nothing to share; and where a prompt ends
+    // with its last block, nobody writes into what is shared.
     if (options.model.block_size <= 4 && options.tokens > 1) {
+      const bool copies = story.first_prompt % options.model.block_size != 0;
       app.check("nothing was shared or copied",
-                s.sharing.shared == 0 || s.sharing.copied == 0 ? 1 : 0, 0);
+                s.sharing.shared == 0 || (copies && s.sharing.copied == 0), 0);
     }
     const EngineStats end = model.engine().stats();
     app.check("blocks still owned",

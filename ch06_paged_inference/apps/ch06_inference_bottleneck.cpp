@@ -100,6 +100,14 @@ int main(int argc, char** argv) {
     app.check("FLOP/B of decode alone over prefill's", decode / prefill, 0.05);
     app.check("decode alone: FLOP/B over the ridge", decode / ridge, 1);
     app.check("the ridge over prefill's FLOP/B", ridge / prefill, 1);
+    if (o.roofs == "measured") {
+      double faster = 0;
+      for (const PlacedStep& s : steps) faster += s.placement.slowdown < 0.9;
+      app.check("steps that are faster than their roof", faster, 0);
+      const auto rate = [](const PlacedStep& s) { return s.tokens / s.ms; };
+      app.check("tokens/s of decode alone / prefill's",
+                rate(steps.front()) / rate(steps.back()), 0.5);
+    }
     const TorchRunner& runner = model.runner();
     app.check(
         "bytes of keys and values, counted - allocated",

@@ -6,8 +6,8 @@
 // keys and values once for every row that looks back at them. That is all of
 // the difference between prefill and decode.
 //
-//   Work work = step_work(config, {.rows = 8, .count = 1, .position = 511}, 4,
-//   4); std::int64_t batch = compute_bound_batch(config, 511, ridge, 4, 4);
+//   Work work = step_work(config, {.rows = 8, .position = 511}, 4, 4);
+//   std::int64_t batch = compute_bound_batch(config, 511, ridge, 4, 4);
 
 #include <cstdint>
 

@@ -7,7 +7,7 @@
 //
 //   KvBlocks blocks(1024, /*block_size=*/16, /*prefix_caching=*/true);
 //   blocks.share_prefix(table, tokens, step);     // what is there already
-//   blocks.grow(table, 40, step, copies);         // slots for 40 positions
+//   blocks.grow(table, 0, 40, copies);            // slots for 40 positions
 //   blocks.publish(table, tokens, 40, step);      // others may share them
 //   blocks.release(table);
 //

@@ -52,6 +52,7 @@ struct EngineOptions {
 };
 
 struct EngineStats {
+  // cached_tokens: of blocks that were shared, after preemptions as well.
   std::int64_t steps = 0, computed_tokens = 0, cached_tokens = 0;
   std::int64_t generated_tokens = 0, preemptions = 0;
   std::int64_t running = 0, waiting = 0;                        // sequences

@@ -63,7 +63,7 @@ class PrefixCache {
   }
   // Before a block's content changes, or is given up unfinished.
   void forget(BlockId block);
-  void clear();  // all that nobody uses at present, and no new finds of it
+  void clear();  // all of it, whoever uses the blocks
 
   std::int64_t size() const { return std::ssize(blocks_); }
   // Every entry is in the map once, with its chain; throws std::logic_error.

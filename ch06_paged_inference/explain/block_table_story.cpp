@@ -181,6 +181,7 @@ Story tell_block_tables(LoadedModel& model,
     std::vector<std::int32_t> text = model.text().tokenizer.encode(
         requests[static_cast<std::size_t>(key.first)].text);
     const std::int64_t prompt = std::ssize(text);
+    if (key.first == 0) story.first_prompt = prompt;
     text.insert(text.end(), answer.tokens.begin(), answer.tokens.end());
     const std::vector<float> naive =
         model.runner().naive_logprobs(text, prompt);

@@ -30,7 +30,8 @@ struct StoryRequest {
 
 struct Story {
   std::int64_t steps = 0, answers = 0;
-  std::int64_t different = 0;  // answers that are others when alone
+  std::int64_t first_prompt = 0;  // tokens of the first request's
+  std::int64_t different = 0;     // answers that are others when alone
   double off = 0;  // the most that a log probability is off the naive one
   EngineStats stats;
 };

@@ -46,6 +46,10 @@ DecodeTimes measure_decode(ModelRunner& runner,
                     "are there",
                     most, context, most * blocks, runner.kv_blocks()));
   }
+  if (context > runner.max_positions()) {
+    throw UsageError(fmt::format("{} tokens: the model has {} positions",
+                                 context, runner.max_positions()));
+  }
   // One context is computed, then copied into everybody's blocks.
   StepPlan fill;
   fill.block_size = size;

@@ -79,6 +79,14 @@ std::vector<RequestLengths> lengths_like_chats(std::int64_t requests,
 MemoryUse serve_paged(const std::vector<RequestLengths>& trace,
                       std::int64_t slots, std::int64_t block_size,
                       double watermark) {
+  if (slots < 2 * block_size) {
+    throw UsageError(fmt::format("{} slots are no two blocks of {} tokens",
+                                 slots, block_size));
+  }
+  if (!(watermark >= 0 && watermark < 1)) {
+    throw UsageError(
+        fmt::format("a watermark of {}: in [0, 1) is accepted", watermark));
+  }
   SchedulerOptions options;
   options.watermark = watermark;
   options.max_step_tokens = 1 << 30;

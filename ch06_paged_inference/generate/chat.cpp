@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch06_paged_inference/generate/chat.h"
 
+#include <exception>
 #include <stdexcept>
 #include <utility>
 
@@ -47,6 +48,7 @@ ChatAnswer Chat::answer_last(
   answer.tokens = request.prompt;
   const WallTimer timer;
   std::string error;
+  std::exception_ptr thrown;  // by `piece`; the engine cancels the answer then
   request.on_output = [&](const Output& output) {
     if (answer.logprobs.empty()) answer.first_token_ms = timer.ms();
     answer.text += output.text;
@@ -59,11 +61,17 @@ ChatAnswer Chat::answer_last(
     answer.cached_tokens = output.cached_tokens;
     answer.finish = output.finish;
     error = output.error;
-    piece(output.text);
+    try {
+      piece(output.text);
+    } catch (...) {
+      thrown = std::current_exception();
+      throw;
+    }
   };
   model_.engine().submit(std::move(request));
   while (model_.engine().step()) {
   }
+  if (thrown) std::rethrow_exception(thrown);
   if (!error.empty()) throw std::runtime_error(error);
   if (answer.logprobs.size() > 1) {
     answer.tokens_per_s = static_cast<double>(answer.logprobs.size() - 1) /

@@ -8,6 +8,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/zero.h>
 
 #include <optional>
 
@@ -18,8 +19,11 @@ PagedKv::PagedKv(const intro::DecoderConfig& config, std::int64_t blocks,
                  at::Device device)
     : blocks_(blocks), block_size_(block_size), device_(device) {
   const auto memory = [&] {
+    // Written once, so that the memory is there before the first request and
+    // no step waits for a page.
     return at::empty({blocks * block_size, config.kv_heads, config.head_dim()},
-                     at::TensorOptions(dtype).device(device));
+                     at::TensorOptions(dtype).device(device))
+        .zero_();
   };
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     layers_.push_back({memory(), memory()});

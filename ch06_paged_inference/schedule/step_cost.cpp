@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ch06_paged_inference/schedule/step_cost.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "common/embedded.h"
+#include "common/errors.h"
 #include "common/timer.h"
 
 DAI_EMBEDDED(recorded_cost_json);
@@ -13,48 +16,71 @@ DAI_EMBEDDED(recorded_cost_json);
 namespace dai::paged {
 namespace {
 
-MeasuredStep measured(ModelRunner& runner, const StepShape& shape,
-                      int repeats) {
-  return {static_cast<double>(shape.rows * shape.count),
-          static_cast<double>(shape.rows * (shape.position + shape.count)),
-          measured_step_ms(runner, shape, repeats)};
+MeasuredStep measured(ModelRunner& runner, StepShape shape, int repeats) {
+  shape.position =
+      std::min(shape.position, runner.max_positions() - shape.count);
+  MeasuredStep step;
+  for (std::int64_t r = 0; r < shape.rows; ++r) {
+    step.size.add(static_cast<double>(shape.count),
+                  static_cast<double>(shape.position));
+  }
+  step.ms = measured_step_ms(runner, shape, repeats);
+  return step;
 }
 
 }  // namespace
 
-double StepCost::of(double tokens, double context) const {
-  const auto above = std::find_if(
-      knots.begin() + 1, knots.end() - 1,
-      [&](const MeasuredStep& knot) { return knot.tokens >= tokens; });
-  const MeasuredStep &left = *(above - 1), &right = *above;
-  const auto without_context = [&](const MeasuredStep& knot) {
-    return knot.ms - context_ms * knot.context;
-  };
-  const double slope = (without_context(right) - without_context(left)) /
-                       (right.tokens - left.tokens);
-  return without_context(left) + slope * (tokens - left.tokens) +
-         context_ms * context;
+void StepSize::add(double count, double position) {
+  tokens += count;
+  context += position + count;
+  pairs += count * position + count * (count + 1) / 2;
 }
 
-double StepCost::of(const StepPlan& plan) const {
-  double context = 0;
+StepSize size_of(const StepPlan& plan) {
+  StepSize size;
   for (const PlanRow& row : plan.rows) {
-    context += static_cast<double>(row.context());
+    size.add(static_cast<double>(row.count), static_cast<double>(row.position));
   }
-  return of(static_cast<double>(plan.tokens.size()), context);
+  return size;
+}
+
+double StepCost::of(const StepSize& size) const {
+  const auto above = std::find_if(knots.begin() + 1, knots.end() - 1,
+                                  [&](const MeasuredStep& knot) {
+                                    return knot.size.tokens >= size.tokens;
+                                  });
+  const auto looking_back = [&](const StepSize& s) {
+    return context_ms * s.context + pair_ms * s.pairs;
+  };
+  const MeasuredStep &left = *(above - 1), &right = *above;
+  const double from = left.ms - looking_back(left.size);
+  const double slope = (right.ms - looking_back(right.size) - from) /
+                       (right.size.tokens - left.size.tokens);
+  return from + slope * (size.tokens - left.size.tokens) + looking_back(size);
+}
+
+std::int64_t StepCost::context_per_token() const {
+  if (pair_ms <= 0) return 0;
+  const double token =
+      of(StepSize{.tokens = 256}) - of(StepSize{.tokens = 255});
+  return std::max<std::int64_t>(1, std::llround(token / pair_ms));
 }
 
 double StepCost::worst_error() const {
   double worst = 0;
   for (const MeasuredStep& step : held_out) {
-    worst = std::max(
-        worst, std::abs(of(step.tokens, step.context) - step.ms) / step.ms);
+    worst = std::max(worst, std::abs(of(step.size) - step.ms) / step.ms);
   }
   return worst;
 }
 
 double measured_step_ms(ModelRunner& runner, const StepShape& shape,
                         int repeats) {
+  if (shape.position + shape.count > runner.max_positions()) {
+    throw UsageError(
+        fmt::format("a step at position {}: the model has {} positions",
+                    shape.position + shape.count - 1, runner.max_positions()));
+  }
   const std::int64_t size = runner.block_size();
   const std::int64_t blocks = (shape.position + shape.count + size - 1) / size;
   StepPlan plan;
@@ -87,6 +113,12 @@ double measured_step_ms(ModelRunner& runner, const StepShape& shape,
 }
 
 StepCost measure_step_cost(ModelRunner& runner, int repeats) {
+  if (runner.max_positions() < 512) {
+    throw UsageError(
+        fmt::format("a model of {} positions: too short for what a long past "
+                    "costs, 512 are needed",
+                    runner.max_positions()));
+  }
   StepCost cost;
   for (const StepShape& shape :
        {StepShape{1, 1, 15}, StepShape{2, 1, 15}, StepShape{4, 1, 15},
@@ -94,13 +126,21 @@ StepCost measure_step_cost(ModelRunner& runner, int repeats) {
         StepShape{1, 64, 0}, StepShape{1, 128, 0}, StepShape{1, 256, 0}}) {
     cost.knots.push_back(measured(runner, shape, repeats));
   }
-  const MeasuredStep& near = cost.knots[4];
+  // Two equations: what a long past costs sixteen tokens of decode, and 128 of
+  // a prompt.
+  const MeasuredStep &decode = cost.knots[4], &prompt = cost.knots[7];
   const MeasuredStep far = measured(runner, {16, 1, 255}, repeats);
-  cost.context_ms =
-      std::max(0.0, (far.ms - near.ms) / (far.context - near.context));
+  const MeasuredStep deep = measured(runner, {1, 128, 1920}, repeats);
+  const double c1 = far.size.context - decode.size.context;
+  const double p1 = far.size.pairs - decode.size.pairs;
+  const double c2 = deep.size.context - prompt.size.context;
+  const double p2 = deep.size.pairs - prompt.size.pairs;
+  const double t1 = far.ms - decode.ms, t2 = deep.ms - prompt.ms;
+  const double determinant = c1 * p2 - c2 * p1;
+  cost.context_ms = std::max(0.0, (t1 * p2 - t2 * p1) / determinant);
+  cost.pair_ms = std::max(0.0, (c1 * t2 - c2 * t1) / determinant);
   for (const StepShape& shape :
-       {StepShape{6, 1, 255}, StepShape{1, 96, 160}, StepShape{1, 128, 1920},
-        StepShape{1, 128, 3968}, StepShape{1, 128, 7872}}) {
+       {StepShape{6, 1, 255}, StepShape{1, 96, 160}, StepShape{1, 128, 3968}}) {
     cost.held_out.push_back(measured(runner, shape, repeats));
   }
   return cost;
@@ -111,11 +151,12 @@ StepCost recorded_step_cost() {
   const auto steps = [&](const char* name) {
     std::vector<MeasuredStep> list;
     for (const auto& step : json.at(name)) {
-      list.push_back({step.at(0), step.at(1), step.at(2)});
+      list.push_back({{step.at(0), step.at(1), step.at(2)}, step.at(3)});
     }
     return list;
   };
-  return {steps("knots"), json.at("context_ms"), steps("held_out")};
+  return {steps("knots"), json.at("context_ms"), json.at("pair_ms"),
+          steps("held_out")};
 }
 
 }  // namespace dai::paged

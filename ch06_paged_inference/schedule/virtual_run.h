@@ -3,13 +3,12 @@
 
 // A trace of requests served in virtual time: this chapter's scheduler decides,
 // a StepCost says how long each step takes. Continuous batching as it is, and
-// static batching beside it: a batch is collected, runs until the last of it is
-// done, and only then the next one begins.
+// static batching beside it: a batch of those that have arrived runs until the
+// last of it is done, and only then the next one begins.
 //
 //   const auto trace = arrivals_like_chats(100, /*per_second=*/2, 64, 32,
-//   1234); ServedTrace run = serve_continuously(trace, {.max_step_tokens =
-//   128}, cost); ServedTrace waits = serve_statically(trace, /*batch=*/8,
-//   cost);
+//   1234); ServedTrace run = serve_continuously(trace, {}, cost); ServedTrace
+//   waits = serve_statically(trace, /*batch=*/8, {}, cost);
 //
 // Static batching is given what it can have: sequences that end leave at once,
 // nothing is padded, and prompts are not cut up.

@@ -6,10 +6,10 @@
 //
 //   ServedTrace run = serve_really(trace, engine, vocab_size, /*batch=*/0);
 //
-// With a batch so many are collected, and the next ones have to wait until all
-// of them are done; with 0 whoever arrives joins. Prompts are random tokens, so
-// that nothing is shared, and answers as long as the trace says. Throws
-// std::runtime_error when a request ends with an error.
+// With a batch at most so many of those that have arrived run, and the next
+// ones have to wait until all of them are done; with 0 whoever arrives joins.
+// Prompts are random tokens, so that nothing is shared, and answers as long as
+// the trace says. Throws std::runtime_error when a request ends with an error.
 
 #include <cstdint>
 #include <vector>

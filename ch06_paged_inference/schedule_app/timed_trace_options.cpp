@@ -26,27 +26,36 @@ void TimedTraceOptions::declare(OptionSet& set) {
 }
 
 StepCost TimedTraceOptions::step_cost(App& app) const {
-  StepCost found = recorded_step_cost();
+  StepCost found;
   if (cost == "measured") {
     LoadedModel loaded(model, app);
     app.print(loaded.description());
     found = measure_step_cost(loaded.runner(), static_cast<int>(repeats));
+  } else {
+    found = recorded_step_cost();
   }
+  const auto prompt = [&](double count, double position) {
+    StepSize size;
+    size.add(count, position);
+    return found.of(size);
+  };
   app.print(fmt::format(
-      "a step of 1 token takes {:.0f} ms, of 16 {:.0f}, of 128 {:.0f}; {:.3f} "
-      "ms more for each token looked back at ({}; of steps held out the "
-      "forecast is at most {:.0f} % off)\n\n",
-      found.of(1, 0), found.of(16, 0), found.of(128, 0), found.context_ms, cost,
+      "a step of 1 token takes {:.0f} ms, of 16 {:.0f}, of 128 {:.0f}, at the "
+      "end of an 8k prompt {:.0f} ({}; of steps held out the forecast is at "
+      "most {:.0f} % off)\n\n",
+      prompt(1, 0), prompt(16, 0), prompt(128, 0), prompt(128, 8064), cost,
       100 * found.worst_error()));
   const auto columns = [](const std::vector<MeasuredStep>& steps) {
     nlohmann::ordered_json rows = nlohmann::ordered_json::array();
     for (const MeasuredStep& step : steps) {
-      rows.push_back({step.tokens, step.context, step.ms});
+      rows.push_back(
+          {step.size.tokens, step.size.context, step.size.pairs, step.ms});
     }
     return rows;
   };
   app.attach("step_cost", {{"knots", columns(found.knots)},
                            {"context_ms", found.context_ms},
+                           {"pair_ms", found.pair_ms},
                            {"held_out", columns(found.held_out)}});
   return found;
 }
@@ -57,9 +66,10 @@ std::vector<TimedRequest> TimedTraceOptions::trace(std::uint64_t seed) const {
              : read_trace(trace_file);
 }
 
-VirtualServer TimedTraceOptions::server() const {
+VirtualServer TimedTraceOptions::server(const StepCost& cost) const {
   VirtualServer server;
   server.scheduler.max_step_tokens = model.step_tokens;
+  server.scheduler.context_per_token = cost.context_per_token();
   return server;
 }
 

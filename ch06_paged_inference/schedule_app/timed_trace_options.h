@@ -33,7 +33,7 @@ struct TimedTraceOptions {
   // Throws UsageError for a file that is none.
   std::vector<TimedRequest> trace(std::uint64_t seed) const;
   // In virtual time, with --step-tokens.
-  VirtualServer server() const;
+  VirtualServer server(const StepCost& cost) const;
   // By the model itself, in real time (real_run.h).
   ServedTrace serve_really(App& app, const std::vector<TimedRequest>& trace,
                            std::int64_t batch) const;

@@ -195,9 +195,12 @@ class Renderer {
                                  : static_cast<std::int64_t>(v.text()->size());
     };
     std::int64_t size = bytes(value);
-    if (value.list() != nullptr) {
+    const bool made = expr.kind != Expr::Kind::kName &&
+                      expr.kind != Expr::Kind::kMember &&
+                      expr.kind != Expr::Kind::kIndex;
+    if (made && value.list() != nullptr) {
       for (const TemplateValue& v : *value.list()) size += bytes(v);
-    } else if (value.dict() != nullptr) {
+    } else if (made && value.dict() != nullptr) {
       for (const auto& [name, v] : *value.dict()) size += bytes(v);
     }
     count_step(expr.line, size / 64);

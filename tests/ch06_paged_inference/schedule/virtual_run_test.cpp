@@ -12,30 +12,39 @@ namespace dai::paged {
 namespace {
 
 StepCost plain(double step, double token = 0, double context = 0) {
-  return {.knots = {{1, 0, step + token}, {2, 0, step + 2 * token}},
+  return {.knots = {{{1, 0, 0}, step + token}, {{2, 0, 0}, step + 2 * token}},
           .context_ms = context};
 }
 
 TEST(StepCost, GoesThroughWhatWasMeasuredAndStraightBetween) {
-  const StepCost cost{.knots = {{1, 100, 40}, {4, 200, 60}, {8, 0, 50}},
-                      .context_ms = 0.1,
-                      .held_out = {{4, 300, 60}, {6, 10, 46}}};
-  EXPECT_DOUBLE_EQ(cost.of(1, 100), 40);
-  EXPECT_DOUBLE_EQ(cost.of(4, 200), 60);
-  EXPECT_DOUBLE_EQ(cost.of(8, 0), 50);
-  EXPECT_DOUBLE_EQ(cost.of(6, 0), 45);   // between 40 and 50
-  EXPECT_DOUBLE_EQ(cost.of(10, 0), 55);  // along the last line
-  EXPECT_DOUBLE_EQ(cost.of(6, 50), 50);
-  EXPECT_DOUBLE_EQ(cost.worst_error(), 10.0 / 60);
+  const StepCost cost{
+      .knots = {{{1, 100, 0}, 40}, {{4, 200, 10}, 70}, {{8, 0, 0}, 50}},
+      .context_ms = 0.1,
+      .pair_ms = 1,
+      .held_out = {{{4, 300, 10}, 70}, {{6, 10, 0}, 46}}};
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{1, 100, 0}), 40);
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{4, 200, 10}), 70);
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{8, 0, 0}), 50);
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{6, 0, 0}), 45);   // between 40 and 50
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{10, 0, 0}), 55);  // along the last line
+  EXPECT_DOUBLE_EQ(cost.of(StepSize{6, 50, 2}), 52);
+  EXPECT_DOUBLE_EQ(cost.worst_error(), 10.0 / 70);
+  // Two tokens behind three: each sees those, the second the first as well.
+  StepSize size;
+  size.add(2, 3);
+  size.add(1, 0);
+  EXPECT_EQ(size.tokens, 3);
+  EXPECT_EQ(size.context, 5 + 1);
+  EXPECT_EQ(size.pairs, 4 + 5 + 1);
 }
 
 TEST(StepCost, TheRecordedOneIsSane) {
   const StepCost cost = recorded_step_cost();
   ASSERT_GE(cost.knots.size(), 5U);
-  EXPECT_GT(cost.of(1, 16), 0);
-  EXPECT_GT(cost.of(256, 256), cost.of(1, 16));
+  EXPECT_GT(cost.of(StepSize{1, 16, 16}), 0);
   EXPECT_GE(cost.context_ms, 0);
-  EXPECT_EQ(cost.held_out.size(), 2U);
+  EXPECT_GT(cost.pair_ms, 0);
+  EXPECT_EQ(cost.held_out.size(), 3U);
   EXPECT_LT(cost.worst_error(), 0.3);
 }
 
