@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "ch01_intro/statistics/statistics.h"
 #include "ch06_paged_inference/schedule_app/timed_trace_options.h"
 #include "common/app.h"
 #include "common/report.h"
@@ -71,11 +72,15 @@ int main(int argc, char** argv) {
         serve_continuously({{0, prompt, 1}}, o.server(cost), cost).ttft_ms(50);
     const double bound = best.ttft_ms(50) > 3 * alone ? 0.5 : 1.5;
     if (real_time != "off") {
-      const ServedTrace joins = o.serve_really(app, trace, 0);
+      std::vector<double> step_ms;
+      const ServedTrace joins = o.serve_really(app, trace, 0, &step_ms);
       row("continuous, in real time", joins);
       app.attach("in_real_time", timeline(joins));
       app.metric("continuous_ttft_p50_ms_real", joins.ttft_ms(50));
       app.metric("longest_step_ms_real", joins.longest_step_ms);
+      app.metric("step_p50_ms_real", dai::intro::percentile(step_ms, 50));
+      app.metric("step_p99_ms_real", dai::intro::percentile(step_ms, 99));
+      app.attach("step_ms", step_ms);
       if (real_time == "both") {
         const ServedTrace waits = o.serve_really(app, trace, best_batch);
         row(fmt::format("static, {}, in real time", best_batch), waits);

@@ -55,10 +55,12 @@ class Clients {
   void step() {
     const WallTimer timer;
     engine_.step();
-    run_.longest_step_ms = std::max(run_.longest_step_ms, timer.ms());
+    step_ms_.push_back(timer.ms());
+    run_.longest_step_ms = std::max(run_.longest_step_ms, step_ms_.back());
     if (!error_.empty()) throw std::runtime_error(error_);
   }
 
+  const std::vector<double>& step_ms() const { return step_ms_; }
   ServedTrace take() {
     run_.end_ms = clock_.ms();
     run_.steps = engine_.stats().steps;
@@ -82,13 +84,15 @@ class Clients {
   WallTimer clock_;
   std::size_t next_ = 0, open_ = 0;
   std::string error_;
+  std::vector<double> step_ms_;
   ServedTrace run_;
 };
 
 }  // namespace
 
 ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
-                         std::int64_t vocab_size, std::int64_t batch) {
+                         std::int64_t vocab_size, std::int64_t batch,
+                         std::vector<double>* step_ms) {
   Clients clients(trace, engine, vocab_size);
   while (!clients.done()) {
     if (clients.idle()) clients.wait_for_arrival();
@@ -100,6 +104,7 @@ ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
     }
     if (!clients.idle()) clients.step();
   }
+  if (step_ms != nullptr) *step_ms = clients.step_ms();
   return clients.take();
 }
 

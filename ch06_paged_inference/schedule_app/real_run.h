@@ -19,7 +19,9 @@
 
 namespace dai::paged {
 
+// `step_ms` receives the time of each step.
 ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
-                         std::int64_t vocab_size, std::int64_t batch);
+                         std::int64_t vocab_size, std::int64_t batch,
+                         std::vector<double>* step_ms = nullptr);
 
 }  // namespace dai::paged

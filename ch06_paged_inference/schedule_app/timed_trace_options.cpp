@@ -74,14 +74,14 @@ VirtualServer TimedTraceOptions::server(const StepCost& cost) const {
 }
 
 ServedTrace TimedTraceOptions::serve_really(
-    App& app, const std::vector<TimedRequest>& trace,
-    std::int64_t batch) const {
+    App& app, const std::vector<TimedRequest>& trace, std::int64_t batch,
+    std::vector<double>* step_ms) const {
   LoadedModelOptions options = model;
   options.no_prefix_cache = true;
   if (batch > 0) options.step_tokens = 1 << 20;  // prompts are not cut up
   LoadedModel loaded(options, app);
   return paged::serve_really(trace, loaded.engine(),
-                             loaded.runner().vocab_size(), batch);
+                             loaded.runner().vocab_size(), batch, step_ms);
 }
 
 }  // namespace dai::paged

@@ -36,7 +36,8 @@ struct TimedTraceOptions {
   VirtualServer server(const StepCost& cost) const;
   // By the model itself, in real time (real_run.h).
   ServedTrace serve_really(App& app, const std::vector<TimedRequest>& trace,
-                           std::int64_t batch) const;
+                           std::int64_t batch,
+                           std::vector<double>* step_ms = nullptr) const;
 };
 
 }  // namespace dai::paged
