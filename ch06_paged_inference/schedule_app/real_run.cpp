@@ -13,11 +13,38 @@
 namespace dai::paged {
 namespace {
 
+std::vector<std::int32_t> random_tokens(std::int64_t count,
+                                        std::uint64_t stream,
+                                        std::int64_t vocab_size) {
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint64_t random =
+        intro::mix64((stream << 32) ^ static_cast<std::uint64_t>(i));
+    tokens.push_back(static_cast<std::int32_t>(
+        random % static_cast<std::uint64_t>(vocab_size)));
+  }
+  return tokens;
+}
+
+// A prompt and a token, so that nobody waits for what is done once: generated
+// kernels, memory for intermediate values.
+void warm_up(Engine& engine, std::int64_t vocab_size) {
+  const std::int64_t most =
+      std::min<std::int64_t>(256, engine.max_length() - 2);
+  engine.submit({.prompt = random_tokens(most, 0xffffffff, vocab_size),
+                 .sampling = {.max_tokens = 2, .ignore_eos = true}});
+  while (engine.step()) {
+  }
+}
+
 class Clients {
  public:
   Clients(const std::vector<TimedRequest>& trace, Engine& engine,
           std::int64_t vocab_size)
-      : trace_(trace), engine_(engine), vocab_(vocab_size) {}
+      : trace_(trace),
+        engine_(engine),
+        vocab_(vocab_size),
+        steps_before_(engine.stats().steps) {}
 
   bool done() const { return next_ == trace_.size() && open_ == 0; }
   bool idle() const { return open_ == 0; }
@@ -36,12 +63,7 @@ class Clients {
       const TimedRequest& asked = trace_[next_];
       run_.requests.push_back({asked.arrival_ms, 0, 0, asked.output});
       Request request;
-      for (std::int64_t i = 0; i < asked.prompt; ++i) {
-        const std::uint64_t random =
-            intro::mix64((next_ << 32) ^ static_cast<std::uint64_t>(i));
-        request.prompt.push_back(static_cast<std::int32_t>(
-            random % static_cast<std::uint64_t>(vocab_)));
-      }
+      request.prompt = random_tokens(asked.prompt, next_, vocab_);
       request.priority = asked.priority;
       request.sampling.temperature = 0;
       request.sampling.ignore_eos = true;
@@ -63,7 +85,7 @@ class Clients {
   const std::vector<double>& step_ms() const { return step_ms_; }
   ServedTrace take() {
     run_.end_ms = clock_.ms();
-    run_.steps = engine_.stats().steps;
+    run_.steps = engine_.stats().steps - steps_before_;
     run_.preemptions = engine_.stats().preemptions;
     return run_;
   }
@@ -80,7 +102,7 @@ class Clients {
 
   const std::vector<TimedRequest>& trace_;
   Engine& engine_;
-  std::int64_t vocab_;
+  std::int64_t vocab_, steps_before_;
   WallTimer clock_;
   std::size_t next_ = 0, open_ = 0;
   std::string error_;
@@ -93,6 +115,7 @@ class Clients {
 ServedTrace serve_really(const std::vector<TimedRequest>& trace, Engine& engine,
                          std::int64_t vocab_size, std::int64_t batch,
                          std::vector<double>* step_ms) {
+  warm_up(engine, vocab_size);
   Clients clients(trace, engine, vocab_size);
   while (!clients.done()) {
     if (clients.idle()) clients.wait_for_arrival();

@@ -9,7 +9,8 @@
 // With a batch at most so many of those that have arrived run, and the next
 // ones have to wait until all of them are done; with 0 whoever arrives joins.
 // Prompts are random tokens, so that nothing is shared, and answers as long as
-// the trace says. Throws std::runtime_error when a request ends with an error.
+// the trace says. One more request, before the clock starts, warms the model
+// up. Throws std::runtime_error when a request ends with an error.
 
 #include <cstdint>
 #include <vector>
