@@ -7,49 +7,12 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
-#include <memory>
 
-#include "ch06_paged_inference/extend/no_repeat_ngram.h"
+#include "ch06_paged_inference/generate/generate_options.h"
 #include "common/app.h"
 #include "common/errors.h"
 
 using namespace dai::paged;
-
-struct GenerateOptions {
-  LoadedModelOptions model;
-  SamplingParams sampling{.temperature = 0, .max_tokens = 256};
-  std::string prompt, system, stop;
-  std::int64_t no_repeat = 0;
-
-  void declare(dai::OptionSet& set) {
-    model.declare(set);
-    set.add("--prompt", prompt, "ask this and end; without it lines of stdin");
-    set.add("--system", system, "the system's message");
-    set.add("--max-tokens", sampling.max_tokens, "most tokens of an answer");
-    set.add("--temperature", sampling.temperature, "0: the likeliest token");
-    set.add("--top-p", sampling.top_p, "of the likeliest with that probability",
-            1e-9);
-    set.add("--top-k", sampling.top_k, "of the k likeliest; 0: of all", 0);
-    set.add("--min-p", sampling.min_p,
-            "of those at least so likely as p times the likeliest", 0);
-    set.add("--repetition-penalty", sampling.repetition_penalty,
-            "divides the logits of what occurred, prompt included", 1e-3);
-    set.add("--presence-penalty", sampling.presence_penalty,
-            "taken once from what was generated", -2);
-    set.add("--frequency-penalty", sampling.frequency_penalty,
-            "taken from it for each time", -2);
-    set.add("--stop", stop, "text that ends an answer; not printed");
-    set.add("--no-repeat-ngram", no_repeat,
-            "no so many tokens in a row twice in an answer; 0: whatever comes",
-            0);
-    set.preset("smoke", [this] {
-      prompt = "What is the capital of France?";
-      sampling.max_tokens = 12;
-      model.kv_mib = 64;
-    });
-    set.preset("laptop", [] {});
-  }
-};
 
 double ask(dai::App& app, LoadedModel& model, Chat& chat,
            const std::string& question) {
@@ -87,12 +50,7 @@ int main(int argc, char** argv) {
   return dai::run_app(argc, argv, spec, [&](dai::App& app) {
     LoadedModel model(options.model, app);
     app.print(model.description());
-    SamplingParams sampling = options.sampling;
-    if (!options.stop.empty()) sampling.stop = {options.stop};
-    if (options.no_repeat > 0) {
-      sampling.processors = {
-          std::make_shared<NoRepeatNgram>(options.no_repeat)};
-    }
+    const SamplingParams sampling = options.chosen();
     sampling.check(model.runner().vocab_size());
     Chat chat(model, sampling, options.system);
     double off = 0;
