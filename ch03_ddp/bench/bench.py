@@ -39,7 +39,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 # pylint: disable=wrong-import-position
-from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
+from bench_rows import (  # noqa: E402
+    bootstrap, cpu_model, show_rows, shown)
 
 MODEL, GLOBAL_BATCH, WINDOW, RANKS = "bench-9m", 8, 128, 2
 BATCH = GLOBAL_BATCH // RANKS
@@ -327,11 +328,7 @@ def row(name, metric, unit, us, theirs, mine, other, versions, ranks=RANKS):
 
 
 def show(rows):
-    print(f"{'row':<32} {'ours':>9} {'theirs':>9} {'':<4} ratio  95 %")
-    for r in rows:
-        print(f"{r['name']:<32} {r['ours']:>9.1f} {r['theirs']:>9.1f} "
-              f"{r['unit']:<4} {r['ratio']:>5.2f}  "
-              "[{:.2f}, {:.2f}]".format(*r["ci95"]))
+    show_rows(rows, digits=1)
     v = rows[0]["versions"]
     print(f"{v['date']}, {v['cpu']}, torch {v['torch']}, 2 ranks (4r: 4) of one "
           "thread on 2 cores")

@@ -28,7 +28,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 # pylint: disable=wrong-import-position
-from bench_rows import bootstrap, cpu_model, shown  # noqa: E402
+from bench_rows import (  # noqa: E402
+    bootstrap, cpu_model, show_rows, shown)
 
 LONG, SHORT, WHOLE, LIMIT_MS = 8000, 16, 1_000_000, 250
 
@@ -64,11 +65,7 @@ def row(name, metric, us, mine, peer, theirs, command, versions):
 
 
 def show(rows):
-    print(f"{'row':<32} {'ours':>9} {'theirs':>9} {'':<4} ratio  95 %")
-    for r in rows:
-        print(f"{r['name']:<32} {r['ours']:>9.0f} {r['theirs']:>9.0f} "
-              f"{r['unit']:<4} {r['ratio']:>5.2f}  "
-              "[{:.2f}, {:.2f}]".format(*r["ci95"]))
+    show_rows(rows, digits=0)
     v = rows[0]["versions"]
     print(f"{v['date']}, {v['cpu']}, {rows[0]['threads']} threads")
 

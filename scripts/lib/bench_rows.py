@@ -20,6 +20,15 @@ def bootstrap(ours, theirs):
     return [ratios[50], ratios[1949]]
 
 
+def show_rows(rows, digits):
+    """The table of a chapter's README."""
+    print(f"{'row':<32} {'ours':>9} {'theirs':>9} {'':<4} ratio  95 %")
+    for r in rows:
+        print(f"{r['name']:<32} {r['ours']:>9.{digits}f} "
+              f"{r['theirs']:>9.{digits}f} {r['unit']:<4} {r['ratio']:>5.2f}  "
+              "[{:.2f}, {:.2f}]".format(*r["ci95"]))
+
+
 def cpu_model():
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
